@@ -41,6 +41,7 @@ mod limits;
 mod links;
 mod lock;
 mod malformed;
+mod methods;
 mod modules;
 mod pairs;
 mod processes;

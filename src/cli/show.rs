@@ -75,6 +75,9 @@ fn describe(
         Some(recipe) => describe_recipe(text, recipe, &node.resolved)?,
         None => writeln!(text, "  the recipe is no longer in the cache")?,
     }
+    for sentence in node.kind.explain(&node.resolved.params)? {
+        writeln!(text, "  method   {sentence}")?;
+    }
     match entry {
         Some(entry) => {
             for (file, stored) in &entry.outputs {

@@ -256,6 +256,12 @@ pub trait Stage: 'static {
         params
     }
 
+    /// What the stage computes with these parameters, such as the formula of a method: whole
+    /// sentences, for people.
+    fn explain(_params: &Self::Params) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Describes the first difference between two versions of the output `file`.
     fn difference(_file: &str, cached: &[u8], recomputed: &[u8]) -> String {
         first_byte(cached, recomputed)
@@ -449,6 +455,8 @@ pub trait Kind: Sync {
     ) -> Result<ResolvedStage, ValueError>;
     /// The JSON Schema of the parameters: single values, without grids.
     fn schema(&self) -> Json;
+    /// See [`Stage::explain`]; an error if the parameters are not of this kind.
+    fn explain(&self, params: &Params) -> Result<Vec<String>>;
     /// See [`Stage::difference`].
     fn difference(&self, file: &str, cached: &[u8], recomputed: &[u8]) -> String;
     /// See [`Stage::changes`].
@@ -600,6 +608,10 @@ impl<S: Stage> Kind for KindOf<S> {
             SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
         let settings = settings.with_transform(plain);
         settings.into_generator().into_root_schema_for::<S::Params>().to_value()
+    }
+
+    fn explain(&self, params: &Params) -> Result<Vec<String>> {
+        Ok(S::explain(&Self::params(params)?))
     }
 
     fn difference(&self, file: &str, cached: &[u8], recomputed: &[u8]) -> String {

@@ -24,7 +24,7 @@ pub(super) struct CurveKey {
 }
 
 impl CurveKey {
-    /// The key of `curve` between two nets; `targets` are those of a refit.
+    /// The key of `curve` between two nets; `targets` are those of a refit. It has no repair.
     pub(super) fn of(
         [a, b]: [&NetCard; 2],
         curve: CurveKind,
@@ -32,7 +32,8 @@ impl CurveKey {
         targets: Option<Targets>,
     ) -> Result<CurveKey> {
         let pair = a.pair_with(b)?;
-        let method = Method { curve, center, alignment: b.aligned, adjustment: targets };
+        let (alignment, adjustment) = (b.aligned, targets);
+        let method = Method { curve, center, alignment, repair: false, adjustment };
         let NetCard { hidden, prior, shared_epochs, .. } = *a;
         Ok(CurveKey { hidden, prior, shared_epochs, method, pair })
     }
@@ -74,10 +75,12 @@ pub(super) fn check_bends(curve: CurveSpec, filled: &[&str]) -> Result<(), Hinte
             "`curve: learned` needs `bends`",
             "write `bends: STAGE` with a stage of the kind `learn`",
         )),
-        (curve @ CurveSpec::ClosedForm { .. }, true) => Err(Hinted::new(
-            format!("`curve: {curve}` has no `bends`"),
-            "write `curve: learned`, in a stage of its own",
-        )),
+        (curve @ (CurveSpec::ClosedForm { .. } | CurveSpec::DropoutPath), true) => {
+            Err(Hinted::new(
+                format!("`curve: {curve}` has no `bends`"),
+                "write `curve: learned`, in a stage of its own",
+            ))
+        }
         _ => Ok(()),
     }
 }

@@ -11,12 +11,14 @@ use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount, Rounds};
 use crate::study::curve::metrics::{Lengths, Metrics, metrics};
 use crate::study::curve::refit::{Fit, RefitSettings, Targets, refit};
-use crate::study::curve::{CURVES, Center, CurveKind, CurveSpec, Path, Point, grid};
+use crate::study::curve::repair::{self, Original, repair};
+use crate::study::curve::{CURVES, Center, CurveKind, CurveSpec, Path, Point, dropout_path, grid};
 use crate::study::data::{Labelled, Split};
 use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
+use std::io::Write as _;
 
 pub(super) struct EvaluateStage;
 
@@ -26,7 +28,8 @@ pub(super) struct Params {
     /// The curve; with `+wa`, the layer above the one that moves is refitted along it. `learned` is
     /// the curve whose bends are in the slot `bends`.
     curve: CurveSpec,
-    /// Points on the curve, both ends included. A refitted curve has `wa_points` instead.
+    /// Points on the curve, both ends included. A refitted curve has `wa_points` instead. A
+    /// dropout-stable path has as many more as it takes to include the ends of its segments.
     #[serde(default = "points")]
     points: GridPoints,
     /// The center that an arc rotates about.
@@ -52,6 +55,14 @@ pub(super) struct Params {
     /// by default. The other splits are always measured whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     train_images: Option<ImageCount>,
+    /// Whether the hidden neurons are rescaled at each point (REPAIR), so that the statistics of
+    /// their pre-activations are those between the ends; neither for `+wa` nor for `dropout-path`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    repair: bool,
+    /// The number of training images for these statistics, taken from the beginning; all if there
+    /// are fewer.
+    #[serde(default = "repair_images", skip_serializing_if = "is_default_for_repair")]
+    repair_images: ImageCount,
 }
 
 fn points() -> GridPoints {
@@ -64,6 +75,14 @@ fn wa_points() -> GridPoints {
 
 fn wa_refine() -> Rounds {
     Rounds::try_from(2).expect("a default in bounds")
+}
+
+fn repair_images() -> ImageCount {
+    ImageCount::try_from(10_000).expect("a default in bounds")
+}
+
+fn is_default_for_repair(images: &ImageCount) -> bool {
+    *images == repair_images()
 }
 
 impl Stage for EvaluateStage {
@@ -80,12 +99,52 @@ impl Stage for EvaluateStage {
     const ENDS: Option<[&'static str; 2]> = Some(["a", "b"]);
     type Params = Params;
 
+    fn check(params: &Params) -> Result<(), Hinted> {
+        if !params.repair {
+            return Ok(());
+        }
+        let (reason, hint) = match params.curve {
+            CurveSpec::ClosedForm { curve, refitted: true } => {
+                ("its layers are refitted", format!("write `curve: {}`, or ", curve.name()))
+            }
+            CurveSpec::DropoutPath => ("half its neurons are switched off", String::new()),
+            CurveSpec::ClosedForm { .. } | CurveSpec::Learned => return Ok(()),
+        };
+        let cause = format!("`curve: {}` has no `repair: true`: {reason}", params.curve);
+        Err(Hinted::new(cause, hint + "leave `repair` out"))
+    }
+
+    fn explain(params: &Params) -> Vec<String> {
+        let mut sentences: Vec<String> = match params.curve {
+            CurveSpec::ClosedForm { curve, .. } => vec![curve.definition().to_owned()],
+            CurveSpec::DropoutPath => vec![CurveKind::DropoutPath.definition().to_owned()],
+            // The bends say of which kind their curve is.
+            CurveSpec::Learned => Vec::new(),
+        };
+        if params.curve.uses_center() {
+            sentences.push(format!("The center M is {}.", params.center.definition()));
+        }
+        if params.curve.is_refitted() {
+            let targets = params.wa_targets.definition();
+            sentences.push(format!(
+                "While a layer moves along the curve, the next one is refitted by least squares: \
+                 with one hidden layer to logits, {targets}."
+            ));
+        }
+        if params.repair {
+            sentences.push(repair::DEFINITION.to_owned());
+        }
+        sentences
+    }
+
     fn check_slots(params: &Params, filled: &[&str]) -> Result<(), Hinted> {
         check_bends(params.curve, filled)
     }
 
     /// Parameters that the curve does not use are not part of the key.
     fn key_params(params: Params, _: &Invocation) -> Params {
+        let repair_images = if params.repair { params.repair_images } else { repair_images() };
+        let params = Params { repair_images, ..params };
         let center = used_center(params.curve, params.center);
         if params.curve.is_refitted() {
             return Params { points: points(), center, ..params };
@@ -107,16 +166,17 @@ impl Stage for EvaluateStage {
         let (b, card_b) = read_net(cx.input("b")?.path(NET)?)?;
         let learned = match params.curve {
             CurveSpec::Learned => Some(read_learned(cx, &a, &b)?),
-            CurveSpec::ClosedForm { .. } => None,
+            CurveSpec::ClosedForm { .. } | CurveSpec::DropoutPath => None,
         };
         let (closed_form, kind) = match (params.curve, &learned) {
             (CurveSpec::ClosedForm { curve, .. }, _) => (curve, CurveKind::ClosedForm(curve)),
+            (CurveSpec::DropoutPath, _) => (CURVES[0], CurveKind::DropoutPath),
             (CurveSpec::Learned, Some((curve, _))) => (CURVES[0], CurveKind::Learned(*curve)),
             (CurveSpec::Learned, None) => bail!("BUG: a learned curve without bends"),
         };
         let key = params.key(&card_a, &card_b, kind)?;
         let splits = Splits::read(cx.input("data")?)?;
-        // Of a learned curve, only the correlation of the ends.
+        // Of a curve that has no closed form, only the correlation of the ends.
         let path = Path::new(closed_form, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
         check_targets(params.curve, params.wa_targets, a.shape())?;
         splits.check(a.shape())?;
@@ -124,8 +184,34 @@ impl Stage for EvaluateStage {
         let along = |measure: &dyn Fn(&Sparse, &[u16]) -> Vec<Point>| {
             splits.measure(params.train_images, |data| measure(&data.images, &data.labels))
         };
-        let measured = if let Some((_, controls)) = learned {
-            let ts = grid(params.points.get());
+        let points = params.points.get();
+        let controls = match (learned, params.curve) {
+            (Some((_, controls)), _) => Some((controls, grid(points))),
+            (None, CurveSpec::DropoutPath) => {
+                let path = dropout_path::dropout_path(&a, &b).map_err(|e| anyhow!("{e}"))?;
+                let ts = dropout_path::grid_with_controls(&path, points);
+                Some((path, ts))
+            }
+            (None, _) => None,
+        };
+        let measured = if params.repair {
+            let ts = grid(points);
+            let original = match &controls {
+                Some((controls, _)) => Original::Controls(controls),
+                None => Original::ClosedForm(&path),
+            };
+            let training = splits.training_head(Some(params.repair_images));
+            let repaired = repair(original, &ts, &training.images, cx.threads());
+            let repaired = repaired.map_err(|e| anyhow!("{e}"))?;
+            log_images(training.images.rows());
+            Measured {
+                points: along(&|images, labels| repaired.measure(images, labels, cx.threads())),
+                first_segment: ts.len(),
+                lengths: Lengths::of(repaired.nets()),
+                correlation,
+                fits: Vec::new(),
+            }
+        } else if let Some((controls, ts)) = controls {
             Measured {
                 points: along(&|images, labels| {
                     controls.measure(&ts, images, labels, cx.threads())
@@ -153,7 +239,7 @@ impl Stage for EvaluateStage {
                 fits: refitted.fits().map(|fit| (images.rows(), fit)).collect(),
             }
         } else {
-            let ts = grid(params.points.get());
+            let ts = grid(points);
             Measured {
                 points: along(&|images, labels| path.measure(&ts, images, labels, cx.threads())),
                 first_segment: ts.len(),
@@ -169,8 +255,19 @@ impl Stage for EvaluateStage {
 impl Params {
     fn key(&self, a: &NetCard, b: &NetCard, curve: CurveKind) -> Result<CurveKey> {
         let targets = self.curve.is_refitted().then_some(self.wa_targets);
-        CurveKey::of([a, b], curve, self.center, targets)
+        let mut key = CurveKey::of([a, b], curve, self.center, targets)?;
+        key.method.repair = self.repair;
+        Ok(key)
     }
+}
+
+/// Prints how many images the neurons were rescaled by.
+fn log_images(images: usize) {
+    // The log is for people: a full disk must not fail the stage.
+    let _ = writeln!(
+        std::io::stderr(),
+        "neurons are rescaled by their statistics on {images} training images"
+    );
 }
 
 struct Measured {
@@ -247,6 +344,7 @@ mod tests {
         };
         let kind = match params.curve {
             CurveSpec::ClosedForm { curve, .. } => CurveKind::ClosedForm(curve),
+            CurveSpec::DropoutPath => CurveKind::DropoutPath,
             CurveSpec::Learned => CurveKind::Learned("chain:3".parse().unwrap()),
         };
         let key = params.key(&card(End::A, None), &card(End::B, aligned), kind);
@@ -281,6 +379,48 @@ mod tests {
     }
 
     #[test]
+    fn a_repair_is_in_the_key_only_where_it_acts() {
+        let key = |json| {
+            let params = serde_json::from_value(json).expect("parameters");
+            EvaluateStage::key_params(params, &Invocation::default())
+        };
+        let plain = serde_json::to_value(key(serde_json::json!({"curve": "linear"})));
+        let plain = plain.expect("a map");
+        assert!(plain.get("repair").is_none() && plain.get("repair_images").is_none());
+        let unused = key(serde_json::json!({"curve": "linear", "repair_images": 50}));
+        assert_eq!(serde_json::to_value(unused).expect("a map"), plain);
+        let used = key(serde_json::json!({
+            "curve": "linear", "repair": true, "repair_images": 50
+        }));
+        let used = serde_json::to_value(used).expect("a map");
+        assert_eq!((&used["repair"], &used["repair_images"]), (&true.into(), &50.into()));
+    }
+
+    #[test]
+    fn a_repair_of_a_refitted_curve_or_a_dropout_path_is_refused() {
+        let refusal = |curve: &str| {
+            let json = serde_json::json!({"curve": curve, "repair": true});
+            let params = serde_json::from_value(json).expect("parameters");
+            EvaluateStage::check(&params).map_err(|Hinted { cause, hint }| [cause, hint])
+        };
+        assert_eq!([refusal("arc"), refusal("learned")], [Ok(()), Ok(())]);
+        assert_eq!(
+            refusal("arc+wa").expect_err("refused"),
+            [
+                "`curve: arc+wa` has no `repair: true`: its layers are refitted",
+                "write `curve: arc`, or leave `repair` out"
+            ]
+        );
+        assert_eq!(
+            refusal("dropout-path").expect_err("refused"),
+            [
+                "`curve: dropout-path` has no `repair: true`: half its neurons are switched off",
+                "leave `repair` out"
+            ]
+        );
+    }
+
+    #[test]
     fn the_name_of_a_method_has_every_choice_that_is_not_the_default() {
         let case = |json, aligned, expected: &str| assert_eq!(name(json, aligned), expected);
         case(serde_json::json!({"curve": "linear"}), None, "linear");
@@ -289,7 +429,13 @@ mod tests {
         case(serde_json::json!({"curve": "rho-arc", "center": "zero"}), None, "rho-arc:zero");
         case(serde_json::json!({"curve": "rho-arc"}), Some(Cost::Neurons), "rho-arc+ot");
         case(serde_json::json!({"curve": "linear", "center": "zero"}), None, "linear");
+        case(
+            serde_json::json!({"curve": "linear", "repair": true}),
+            Some(Cost::Neurons),
+            "linear+ot+repair",
+        );
         case(serde_json::json!({"curve": "learned", "center": "zero"}), None, "chain:3");
+        case(serde_json::json!({"curve": "dropout-path", "center": "zero"}), None, "dropout-path");
         case(serde_json::json!({"curve": "learned"}), Some(Cost::Neurons), "chain:3+ot");
         case(
             serde_json::json!({"curve": "linear+wa", "wa_targets": "blend"}),

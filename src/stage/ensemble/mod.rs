@@ -11,6 +11,7 @@ use super::tables::ENSEMBLES;
 use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Hinted, Invocation, Slot, Stage};
 use crate::study::bounded::{ImageCount, Members};
+use crate::study::curve::dropout_path::dropout_path;
 use crate::study::curve::ensemble::{CurveNets, EnsembleKind};
 use crate::study::curve::refit::Targets;
 use crate::study::curve::{Center, CurveKind, CurveSpec, Path};
@@ -102,6 +103,11 @@ impl Stage for EnsembleStage {
                 let (kind, controls) = read_learned(cx, &a, &b)?;
                 let nets = CurveNets::along(|t| controls.point(t), members);
                 (key(CurveKind::Learned(kind))?, nets)
+            }
+            CurveSpec::DropoutPath => {
+                let path = dropout_path(&a, &b).map_err(|e| anyhow!("{e}"))?;
+                let nets = CurveNets::along(|t| path.point(t), members);
+                (key(CurveKind::DropoutPath)?, nets)
             }
             CurveSpec::ClosedForm { curve, refitted } => {
                 let key = key(CurveKind::ClosedForm(curve))?;

@@ -281,7 +281,7 @@ pub(super) fn remove_bands(panels: &mut [Panel]) {
     panels.iter_mut().flat_map(|panel| &mut panel.series).for_each(|series| series.band.clear());
 }
 
-/// A style for each method: the dash shows its base curve, the colour its alignment and adjustment.
+/// A style for each method: the dash shows its base curve, the colour the changes to it.
 /// A method whose style is taken gets the next free one.
 pub(super) fn styles(methods: &[Method]) -> Vec<usize> {
     fn index<T: PartialEq>(seen: &mut Vec<T>, value: T) -> usize {
@@ -294,7 +294,8 @@ pub(super) fn styles(methods: &[Method]) -> Vec<usize> {
     let mut styles: Vec<usize> = Vec::new();
     for method in methods {
         let base = index(&mut bases, method.base());
-        let treatment = index(&mut treatments, (method.alignment, method.adjustment));
+        let treatment =
+            index(&mut treatments, (method.alignment, method.repair, method.adjustment));
         let wanted = 7 * base + treatment % 7;
         let free = (0..28).map(|next| (wanted + next) % 28).find(|style| !styles.contains(style));
         styles.push(free.unwrap_or(wanted));

@@ -214,6 +214,10 @@ impl Results {
                 has(|m| m.alignment.is_some()),
                 "With OT, the neurons of the two nets are matched first.",
             ),
+            (
+                has(|m| m.repair),
+                "With REPAIR, the pre-activations of hidden neurons are rescaled at each point.",
+            ),
             (has(|m| m.adjustment.is_some()), wa),
         ];
         join(parts.into_iter().filter(|(has, _)| *has).map(|(_, text)| text.to_owned()))
@@ -225,6 +229,10 @@ impl Results {
 fn telling(methods: &[Method]) -> Vec<Method> {
     let kind = |method: &Method| (method.alignment.is_some(), method.adjustment.is_some());
     let kinds = [((false, false), 2), ((false, true), 1), ((true, false), 1), ((true, true), 1)];
+    // Rescaled curves only where there are no others.
+    let (plain, repaired): (Vec<Method>, Vec<Method>) =
+        methods.iter().partition(|method| !method.repair);
+    let methods = [plain, repaired].concat();
     let of_kind = |(wanted, most): ((bool, bool), usize)| {
         methods.iter().copied().filter(move |method| kind(method) == wanted).take(most)
     };
@@ -239,6 +247,7 @@ mod tests {
     fn the_overview_has_one_method_of_each_kind_and_two_plain_curves() {
         let names = [
             "linear",
+            "linear+repair",
             "arc",
             "linear+wa",
             "arc+wa",
@@ -252,7 +261,7 @@ mod tests {
         let shown: Vec<String> = telling(&methods).into_iter().map(Method::name).collect();
         let expected = ["linear", "arc", "linear+wa", "linear+ot", "linear+ot:incoming+wa"];
         assert_eq!(shown, expected);
-        assert_eq!(telling(&methods[5..7]).len(), 1);
+        assert_eq!(telling(&methods[6..8]).len(), 1);
         assert_eq!(telling(&[]), []);
     }
 }

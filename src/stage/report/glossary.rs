@@ -9,7 +9,8 @@ use crate::stage::rows::has_one_layer;
 use crate::study::curve::align::Cost;
 use crate::study::curve::learn::LearnedCurve;
 use crate::study::curve::refit::Targets;
-use crate::study::curve::{CURVES, Center};
+use crate::study::curve::repair;
+use crate::study::curve::{CURVES, Center, dropout_path};
 use crate::study::net::PriorKind;
 use anyhow::Result;
 
@@ -124,6 +125,7 @@ fn terms(nets: Nets) -> Vec<Term> {
     for curve in LearnedCurve::families() {
         terms.push(term(curve.title(), &[curve.title()], curve.definition().to_owned()));
     }
+    terms.push(fixed(dropout_path::TITLE, &[dropout_path::TITLE], dropout_path::DEFINITION));
     let center = Center::default().definition();
     terms.extend([
         term(
@@ -158,6 +160,7 @@ fn terms(nets: Nets) -> Vec<Term> {
             &["OT (activations)"],
             format!("OT by {}.", Cost::Activations.definition()),
         ),
+        fixed("REPAIR", &["REPAIR"], repair::DEFINITION),
         term(
             "WA",
             &["WA"],

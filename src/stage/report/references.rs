@@ -3,6 +3,7 @@
 use super::Report;
 use crate::report::document::Block;
 use crate::report::markdown::escape;
+use crate::study::curve::CurveKind;
 use anyhow::Result;
 
 /// A publication.
@@ -99,6 +100,22 @@ const ENSEMBLES: [Reference; 3] = [
     },
 ];
 
+const DROPOUT_PATH: Reference = Reference {
+    authors: "R. Kuditipudi, X. Wang, H. Lee, Y. Zhang, Z. Li, W. Hu, S. Arora, R. Ge",
+    title: "Explaining landscape connectivity of low-cost solutions for multilayer nets",
+    venue: "NeurIPS 2019",
+    link: Link::Arxiv("1906.06247"),
+    used_for: "the dropout-stable path",
+};
+
+const REPAIR: Reference = Reference {
+    authors: "K. Jordan, H. Sedghi, O. Saukh, R. Entezari, B. Neyshabur",
+    title: "REPAIR: REnormalizing Permuted Activations for Interpolation Repair",
+    venue: "ICLR 2023",
+    link: Link::Arxiv("2211.08403"),
+    used_for: "rescaling of hidden neurons (REPAIR)",
+};
+
 const MNIST: Reference = Reference {
     authors: "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner",
     title: "Gradient-based learning applied to document recognition",
@@ -144,6 +161,12 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     let mut references = vec![CURVES, MODE_CONNECTIVITY, LINEAR_CONNECTIVITY];
     if measured.methods().iter().any(|method| method.alignment.is_some()) {
         references.extend([PERMUTATIONS, RE_BASIN]);
+    }
+    if measured.methods().iter().any(|method| matches!(method.curve, CurveKind::DropoutPath)) {
+        references.push(DROPOUT_PATH);
+    }
+    if measured.methods().iter().any(|method| method.repair) {
+        references.push(REPAIR);
     }
     if report.ensembles.is_some() {
         references.extend(ENSEMBLES);

@@ -294,6 +294,7 @@ pub(super) fn methods(measured: &Measured, conclusions: &Conclusions) -> Option<
     }
     let kinds = [
         ("OT", compared.iter().any(|(_, to, _)| to.alignment.is_some())),
+        ("REPAIR", compared.iter().any(|(_, to, _)| to.repair)),
         ("WA", compared.iter().any(|(_, to, _)| to.adjustment.is_some())),
     ];
     let names: Vec<&str> = kinds.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();

@@ -10,7 +10,8 @@ use crate::stage::rows::{has_one_layer, parsed};
 use crate::stage::tables::{METRICS, REFITS, present_wholes, texts};
 use crate::study::curve::align::Cost;
 use crate::study::curve::refit::Targets;
-use crate::study::curve::{Center, Method};
+use crate::study::curve::repair;
+use crate::study::curve::{Center, CurveKind, Method, dropout_path};
 use crate::study::net::{Hidden, Prior};
 use crate::study::stats::{FEWEST, FEWEST_NETS};
 use anyhow::Result;
@@ -154,6 +155,9 @@ fn choices(measured: &Measured) -> String {
             METRICS.file
         );
     }
+    if methods.iter().any(|method| matches!(method.curve, CurveKind::DropoutPath)) {
+        text += &format!("- {}: {}\n", dropout_path::TITLE, escape(dropout_path::DEFINITION));
+    }
     if methods.iter().any(|method| method.curve.is_learned()) {
         text += "- The bends of a learned curve (Bezier, Chain) start on the straight line and are \
                  trained on the training images with the objective of the nets at the point t of \
@@ -167,6 +171,9 @@ fn choices(measured: &Measured) -> String {
             escape(Cost::default().definition()),
             alternatives("+ot", Cost::ALL)
         );
+    }
+    if methods.iter().any(|method| method.repair) {
+        text += &format!("- REPAIR: {}\n", escape(repair::DEFINITION));
     }
     if methods.iter().any(|method| method.adjustment.is_some()) {
         let (fits, moves) = match has_one_layer {

@@ -1,9 +1,9 @@
-//! Methods by name: curve, alignment, and adjustment.
+//! Methods by name: curve, alignment, repair, and adjustment.
 
 use super::align::Cost;
 use super::learn::LearnedCurve;
 use super::refit::Targets;
-use super::{CURVES, Center, Curve};
+use super::{CURVES, Center, Curve, dropout_path};
 use crate::study::registry::unknown;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, Unexpected};
@@ -24,6 +24,8 @@ pub fn curve(name: &str) -> Result<&'static dyn Curve, String> {
 pub enum CurveKind {
     /// A closed-form curve.
     ClosedForm(&'static dyn Curve),
+    /// The dropout-stable path.
+    DropoutPath,
     /// A curve whose bends were learned.
     Learned(LearnedCurve),
 }
@@ -33,6 +35,7 @@ impl CurveKind {
     pub fn name(self) -> &'static str {
         match self {
             CurveKind::ClosedForm(curve) => curve.name(),
+            CurveKind::DropoutPath => dropout_path::NAME,
             CurveKind::Learned(curve) => curve.family(),
         }
     }
@@ -41,6 +44,7 @@ impl CurveKind {
     pub fn title(self) -> &'static str {
         match self {
             CurveKind::ClosedForm(curve) => curve.title(),
+            CurveKind::DropoutPath => dropout_path::TITLE,
             CurveKind::Learned(curve) => curve.title(),
         }
     }
@@ -48,6 +52,15 @@ impl CurveKind {
     /// Whether the curve depends on its center.
     pub fn uses_center(self) -> bool {
         matches!(self, CurveKind::ClosedForm(curve) if curve.uses_center())
+    }
+
+    /// What the curve is, in one sentence of plain text. A and B are the two nets.
+    pub fn definition(self) -> &'static str {
+        match self {
+            CurveKind::ClosedForm(curve) => curve.definition(),
+            CurveKind::DropoutPath => dropout_path::DEFINITION,
+            CurveKind::Learned(curve) => curve.definition(),
+        }
     }
 
     /// Whether its bends were learned.
@@ -60,8 +73,8 @@ impl CurveKind {
 const LEARNED: &str = "learned";
 
 /// The parameter `curve` of a measurement: a closed-form curve, and whether W2 is refitted along it
-/// (weight adjustment, WA), written "arc" or "arc+wa"; or the curve of learned bends, written
-/// "learned".
+/// (weight adjustment, WA), written "arc" or "arc+wa"; or the dropout-stable path, written
+/// "dropout-path"; or the curve of learned bends, written "learned".
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(into = "String")]
 pub enum CurveSpec {
@@ -72,16 +85,20 @@ pub enum CurveSpec {
         /// Whether W2 is refitted by [`super::refit::refit`].
         refitted: bool,
     },
+    /// The dropout-stable path.
+    DropoutPath,
     /// The curve that the bends belong to.
     Learned,
 }
 
 impl CurveSpec {
-    /// Each closed-form curve as it is, then each with WA, then the learned ones.
+    /// Each closed-form curve as it is, then each with WA, then the dropout-stable path, then the
+    /// learned ones.
     pub fn all() -> impl Iterator<Item = CurveSpec> {
         let specs =
             |refitted| CURVES.iter().map(move |&curve| CurveSpec::ClosedForm { curve, refitted });
-        [false, true].into_iter().flat_map(specs).chain([CurveSpec::Learned])
+        let others = [CurveSpec::DropoutPath, CurveSpec::Learned];
+        [false, true].into_iter().flat_map(specs).chain(others)
     }
 
     /// Whether W2 is refitted.
@@ -100,6 +117,7 @@ impl CurveSpec {
             CurveSpec::ClosedForm { curve, refitted } => {
                 (curve.name(), if refitted { "+wa" } else { "" })
             }
+            CurveSpec::DropoutPath => (dropout_path::NAME, ""),
             CurveSpec::Learned => (LEARNED, ""),
         }
     }
@@ -161,7 +179,7 @@ impl<'de> Deserialize<'de> for CurveSpec {
 ///
 /// Its name in tables consists of the parts that are used, each with its choice if that is not the
 /// default: `linear`, `arc:zero`, `arc+ot`, `linear+ot:incoming+wa`, `linear+wa:blend`, `bezier`,
-/// `chain:3+ot`. Methods are ordered by name.
+/// `chain:3+ot`, `linear+ot+repair`. Methods are ordered by name.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// The curve of the parameters; with WA, that of W1.
@@ -170,7 +188,9 @@ pub struct Method {
     pub center: Center,
     /// The cost by which the neurons of B were matched (`ot`).
     pub alignment: Option<Cost>,
-    /// The logits that W2 is refitted to (`wa`); never on a learned curve.
+    /// Whether hidden neurons are rescaled (`repair`); never on a dropout-stable path, or with WA.
+    pub repair: bool,
+    /// The logits that W2 is refitted to (`wa`); only on a closed-form curve.
     pub adjustment: Option<Targets>,
 }
 
@@ -178,31 +198,43 @@ impl Method {
     /// Every method that has a name.
     pub fn all() -> impl Iterator<Item = Method> {
         let alignments = || Cost::ALL.iter().copied().map(Some).chain([None]);
-        let adjustments = || Targets::ALL.iter().copied().map(Some).chain([None]);
+        let adjusted = || Targets::ALL.iter().map(|&targets| (false, Some(targets)));
+        let changes = move || adjusted().chain([(false, None), (true, None)]);
         let closed_form = CURVES.iter().flat_map(move |&curve| {
             let is_used =
                 move |center: &&Center| curve.uses_center() || **center == Center::default();
             let centers = Center::ALL.iter().filter(is_used);
             centers.flat_map(move |&center| {
                 alignments().flat_map(move |alignment| {
-                    adjustments().map(move |adjustment| Method {
+                    changes().map(move |(repair, adjustment)| Method {
                         curve: CurveKind::ClosedForm(curve),
                         center,
                         alignment,
+                        repair,
                         adjustment,
                     })
                 })
             })
         });
         let learned = LearnedCurve::all().flat_map(move |curve| {
-            alignments().map(move |alignment| Method {
-                curve: CurveKind::Learned(curve),
-                center: Center::default(),
-                alignment,
-                adjustment: None,
+            alignments().flat_map(move |alignment| {
+                [false, true].map(|repair| Method {
+                    curve: CurveKind::Learned(curve),
+                    center: Center::default(),
+                    alignment,
+                    repair,
+                    adjustment: None,
+                })
             })
         });
-        closed_form.chain(learned)
+        let dropout_path = alignments().map(|alignment| Method {
+            curve: CurveKind::DropoutPath,
+            center: Center::default(),
+            alignment,
+            repair: false,
+            adjustment: None,
+        });
+        closed_form.chain(learned).chain(dropout_path)
     }
 
     /// The name in tables.
@@ -212,9 +244,10 @@ impl Method {
 
     /// The name in figures and reports: `Linear + OT`, `Arc (zero) + OT (incoming) + WA`.
     pub fn title(self) -> String {
-        let [(_, center), ot, wa] = self.parts();
-        let parts = [(self.curve.title().to_owned(), center), upper(ot), upper(wa)];
-        let used = parts.into_iter().filter(|(part, _)| !part.is_empty());
+        let [(_, choice), changes @ ..] = self.parts();
+        let curve = (self.curve.title().to_owned(), choice);
+        let parts = std::iter::once(curve).chain(changes.map(upper));
+        let used = parts.filter(|(part, _)| !part.is_empty());
         let title = |(part, choice): (String, &str)| match choice {
             "" => part,
             choice => format!("{part} ({choice})"),
@@ -222,7 +255,8 @@ impl Method {
         used.map(title).collect::<Vec<_>>().join(" + ")
     }
 
-    /// The title of its alignment and adjustment, without that of the curve: `OT (incoming) + WA`.
+    /// The title of its alignment, repair and adjustment, without that of the curve: `OT (incoming)
+    /// + WA`.
     pub fn changes_title(self) -> String {
         let title = self.title();
         title.split_once(" + ").map_or(String::new(), |(_, changes)| changes.to_owned())
@@ -240,30 +274,32 @@ impl Method {
         learned().find(|method| method.is_base()).or_else(|| learned().next())
     }
 
-    /// The same curve without alignment and adjustment.
+    /// The same curve without alignment, repair and adjustment.
     pub fn base(self) -> Method {
-        Method { alignment: None, adjustment: None, ..self }
+        Method { alignment: None, repair: false, adjustment: None, ..self }
     }
 
-    /// Whether there is neither alignment nor adjustment.
+    /// Whether there is no alignment, repair or adjustment.
     pub fn is_base(self) -> bool {
-        self.alignment.is_none() && self.adjustment.is_none()
+        self.alignment.is_none() && !self.repair && self.adjustment.is_none()
     }
 
-    /// Curve, alignment and adjustment, each with its choice; empty where the name omits it.
-    fn parts(self) -> [(&'static str, &'static str); 3] {
-        let Method { curve, center, alignment, adjustment } = self;
+    /// Curve, alignment, repair and adjustment, each with its choice; empty where the name omits it.
+    fn parts(self) -> [(&'static str, &'static str); 4] {
+        let Method { curve, center, alignment, repair, adjustment } = self;
         let choice = |is_default: bool, name| if is_default { "" } else { name };
         let cost = |cost: Cost| ("ot", choice(cost == Cost::default(), cost.name()));
         let targets =
             |targets: Targets| ("wa", choice(targets == Targets::default(), targets.name()));
         let of_curve = match curve {
             CurveKind::ClosedForm(_) => choice(center == Center::default(), center.name()),
+            CurveKind::DropoutPath => "",
             CurveKind::Learned(curve) => curve.choice(),
         };
         [
             (curve.name(), of_curve),
             alignment.map_or(("", ""), cost),
+            (if repair { "repair" } else { "" }, ""),
             adjustment.map_or(("", ""), targets),
         ]
     }
@@ -294,16 +330,20 @@ impl FromStr for Method {
         let refusal = |cause: String| format!("`{name}` is not a method: {cause}");
         let mut parts = name.split('+');
         let first = parts.next().unwrap_or_default();
-        let (mut alignment, mut adjustment) = (None, None);
+        let (mut alignment, mut repair, mut adjustment) = (None, false, None);
         for part in parts {
             match split_choice(part) {
-                ("ot", cost) if alignment.is_none() && adjustment.is_none() => {
+                ("ot", cost) if alignment.is_none() && !repair && adjustment.is_none() => {
                     alignment = Some(or_default(cost).map_err(refusal)?);
                 }
-                ("wa", targets) if adjustment.is_none() => {
+                ("repair", None) if !repair && adjustment.is_none() => repair = true,
+                ("wa", targets) if !repair && adjustment.is_none() => {
                     adjustment = Some(or_default(targets).map_err(refusal)?);
                 }
-                _ => return Err(refusal(format!("`{part}` is neither `ot` nor, after it, `wa`"))),
+                _ => {
+                    let cause = "is neither `ot` nor, after it, one of `repair` and `wa`";
+                    return Err(refusal(format!("`{part}` {cause}")));
+                }
             }
         }
         let (curve_name, choice) = split_choice(first);
@@ -313,11 +353,16 @@ impl FromStr for Method {
                 return Err(refusal("a learned curve has no `wa`".to_owned()));
             }
             (CurveKind::Learned(first.parse().map_err(refusal)?), Center::default())
+        } else if first == dropout_path::NAME {
+            if repair || adjustment.is_some() {
+                return Err(refusal("a dropout-stable path has no `repair` or `wa`".to_owned()));
+            }
+            (CurveKind::DropoutPath, Center::default())
         } else {
             let curve = curve(curve_name).map_err(refusal)?;
             (CurveKind::ClosedForm(curve), or_default(choice).map_err(refusal)?)
         };
-        let method = Method { curve, center, alignment, adjustment };
+        let method = Method { curve, center, alignment, repair, adjustment };
         // One method has one name: defaults and unused centers are omitted.
         let is_used = curve.uses_center() || center == Center::default();
         if is_used && method.pieces().flat_map(str::bytes).eq(name.bytes()) {
@@ -380,14 +425,24 @@ mod tests {
     #[test]
     fn every_curve_parameter_parses_back_from_its_name() {
         let written: Vec<String> = CurveSpec::all().map(String::from).collect();
-        let expected = ["linear", "arc", "rho-arc", "linear+wa", "arc+wa", "rho-arc+wa", "learned"];
+        let expected = [
+            "linear",
+            "arc",
+            "rho-arc",
+            "linear+wa",
+            "arc+wa",
+            "rho-arc+wa",
+            "dropout-path",
+            "learned",
+        ];
         assert_eq!(written, expected);
         for name in written {
             let spec: CurveSpec = serde_json::from_value(name.clone().into()).expect("known");
             assert_eq!(serde_json::to_value(spec).expect("a string"), name);
         }
         let error = "wa".parse::<CurveSpec>().expect_err("unknown");
-        let known = "`linear`, `arc`, `rho-arc`, `linear+wa`, `arc+wa`, `rho-arc+wa`, `learned`";
+        let known = "`linear`, `arc`, `rho-arc`, `linear+wa`, `arc+wa`, `rho-arc+wa`, \
+                     `dropout-path`, `learned`";
         assert_eq!(error, format!("unknown curve `wa`; known: {known}"));
     }
 
@@ -416,6 +471,8 @@ mod tests {
         assert_eq!(title("arc+ot+wa"), "Arc + OT + WA");
         assert_eq!(title("linear+ot:incoming+wa"), "Linear + OT (incoming) + WA");
         assert_eq!(title("rho-arc+ot"), "Rho-arc + OT");
+        assert_eq!(title("linear+ot+repair"), "Linear + OT + REPAIR");
+        assert_eq!(title("dropout-path+ot"), "Dropout path + OT");
         assert_eq!(title("arc:zero+wa:blend"), "Arc (zero) + WA (blend)");
         assert_eq!(title("bezier"), "Bezier");
         assert_eq!(title("chain:3+ot"), "Chain (3) + OT");
@@ -430,6 +487,12 @@ mod tests {
              `activations`"
         );
         for name in ["", "spiral", "arc+", "arc+wa+ot", "arc+ot+ot", "arc+sgd", "arc:wa"] {
+            cause(name);
+        }
+        for name in ["repair+ot", "repair+repair", "repair:a", "repair+wa", "wa+repair"] {
+            cause(&format!("arc+{name}"));
+        }
+        for name in ["dropout-path:zero", "dropout-path+wa", "dropout-path+ot+repair"] {
             cause(name);
         }
         assert_eq!(

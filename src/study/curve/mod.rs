@@ -12,6 +12,7 @@ mod ascent;
 pub mod assignment;
 mod center;
 mod controls;
+pub mod dropout_path;
 pub mod ensemble;
 mod layer;
 pub mod learn;
@@ -23,6 +24,7 @@ mod neurons;
 mod path;
 pub mod permutation;
 pub mod refit;
+pub mod repair;
 mod rho_arc;
 
 pub use center::Center;
