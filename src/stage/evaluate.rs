@@ -161,7 +161,7 @@ fn check_targets(params: &Params, shape: Shape) -> Result<()> {
 }
 
 /// Refuses images of another size than the nets' inputs, and labels that are none of their classes.
-fn check_images(split: Split, data: &Labelled, shape: Shape) -> Result<()> {
+pub(super) fn check_images(split: Split, data: &Labelled, shape: Shape) -> Result<()> {
     let inputs = data.images.columns();
     if !data.is_empty() && inputs != shape.inputs {
         bail!("`{split}`: images of {inputs} numbers do not fit nets of shape `{shape}`");
@@ -184,18 +184,7 @@ struct CurveKey {
 
 impl CurveKey {
     fn of(a: &NetCard, b: &NetCard, params: &Params) -> Result<CurveKey> {
-        if (a.hidden, a.prior) != (b.hidden, b.prior) {
-            let name = |card: &NetCard| format!("`hidden={}, prior={}`", card.hidden, card.prior);
-            let cause = format!("a net of {} cannot be joined to one of {}", name(a), name(b));
-            let hint = "join nets that differ in nothing but their name, for example with `where: \
-                        { keep: [...] }`, or in stages of their own";
-            return Err(Hinted::new(cause, hint).into());
-        }
-        let pair = PairName::of(&a.name, &b.name).map_err(|cause| {
-            let hint = "give the ends different nets: `a: { stage: nets, rename: { net: a } }`, \
-                        the same for `b`, and `where: a < b`";
-            Hinted::new(cause, hint)
-        })?;
+        let pair = pair(a, b)?;
         let method = Method {
             curve: params.curve.curve,
             center: params.center,
@@ -204,6 +193,22 @@ impl CurveKey {
         };
         Ok(CurveKey { hidden: a.hidden, prior: a.prior, method, pair })
     }
+}
+
+/// The name of the pair of two nets of the same hidden layers and prior.
+pub(super) fn pair(a: &NetCard, b: &NetCard) -> Result<PairName> {
+    if (a.hidden, a.prior) != (b.hidden, b.prior) {
+        let name = |card: &NetCard| format!("`hidden={}, prior={}`", card.hidden, card.prior);
+        let cause = format!("a net of {} cannot be joined to one of {}", name(a), name(b));
+        let hint = "join nets that differ in nothing but their name, for example with `where: \
+                    { keep: [...] }`, or in stages of their own";
+        return Err(Hinted::new(cause, hint).into());
+    }
+    PairName::of(&a.name, &b.name).map_err(|cause| {
+        let hint = "give the ends different nets: `a: { stage: nets, rename: { net: a } }`, the \
+                    same for `b`, and `where: a < b`";
+        Hinted::new(cause, hint).into()
+    })
 }
 
 struct Measured {

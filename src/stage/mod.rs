@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! fetch  -> train  -> align -> evaluate -> aggregate -> plot -> report
-//! images -> import
+//! images -> import          -> plane ----------------->
 //! ```
 //!
 //! `file` and `command` serve any pipeline. A new kind is a file here and a line in [`KINDS`].
@@ -18,6 +18,7 @@ mod file;
 mod images;
 mod import;
 mod names;
+mod plane;
 mod plot;
 mod quality;
 mod report;
@@ -39,6 +40,7 @@ pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<import::ImportStage>::KIND,
     &KindOf::<align::AlignStage>::KIND,
     &KindOf::<evaluate::EvaluateStage>::KIND,
+    &KindOf::<plane::PlaneStage>::KIND,
     &KindOf::<aggregate::AggregateStage>::KIND,
     &KindOf::<plot::PlotStage>::KIND,
     &KindOf::<report::ReportStage>::KIND,

@@ -19,12 +19,14 @@ pub mod metrics;
 mod neurons;
 mod path;
 pub mod permutation;
+mod plane;
 pub mod refit;
 mod rho_arc;
 
 pub use center::Center;
 pub use method::{CurveSpec, Method, curve};
 pub use path::Path;
+pub use plane::{Plane, Projection};
 
 use std::fmt;
 
