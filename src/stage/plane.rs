@@ -28,6 +28,7 @@ use anyhow::{Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 pub(super) struct PlaneStage;
 
@@ -65,7 +66,7 @@ const CURVE_POINTS: u32 = 61;
 
 /// The third net of a plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Third {
+pub(super) enum Third {
     /// B, its neurons matched to those of A.
     Matched,
     /// Any other net.
@@ -78,6 +79,25 @@ impl fmt::Display for Third {
             Third::Matched => "pi(B)",
             Third::Other => "C",
         })
+    }
+}
+
+impl Third {
+    /// The name in figures.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Third::Matched => "π(B)",
+            Third::Other => "C",
+        }
+    }
+}
+
+impl FromStr for Third {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Third, String> {
+        let found = [Third::Matched, Third::Other].into_iter().find(|t| t.to_string() == name);
+        found.ok_or_else(|| format!("`{name}` is not a third net of a plane"))
     }
 }
 

@@ -11,6 +11,7 @@ use super::messages::{
     Value, by_depth, by_variance, by_width, extremes, peaks, peaks_of, prior_phrase, spread,
     spread_of,
 };
+use super::planes::{self, Surface};
 use super::results::{Epoch, Results};
 use crate::report::axis::Axis;
 use crate::report::figure::{Mark, Panel, Series};
@@ -52,6 +53,10 @@ pub(super) enum FigureName {
     MaxErrorByDepth,
     /// Excess error against width for each method, with fitted power laws.
     ExcessByWidth,
+    /// Loss on planes through three nets, with the curves between them.
+    Planes,
+    /// Error on planes through three nets, with the curves between them.
+    ErrorPlanes,
 }
 
 /// What a figure is about: the section of the report that shows it.
@@ -63,6 +68,7 @@ pub(in crate::stage) enum Subject {
     Depth,
     Priors,
     Training,
+    Planes,
 }
 
 impl FigureName {
@@ -81,6 +87,7 @@ impl FigureName {
             | FigureName::ErrorBarrierByWidth => Some(Subject::Widths),
             FigureName::MaxErrorByDepth => Some(Subject::Depth),
             FigureName::ExcessByWidth => Some(Subject::CriticalWidth),
+            FigureName::Planes | FigureName::ErrorPlanes => Some(Subject::Planes),
         }
     }
 
@@ -98,6 +105,8 @@ impl FigureName {
             FigureName::ErrorBarrierByWidth => results.error_barrier_by_width(),
             FigureName::MaxErrorByDepth => results.max_error_by_depth(),
             FigureName::ExcessByWidth => results.excess_by_width(),
+            FigureName::Planes => planes::figure_of(&results.planes, Surface::Loss),
+            FigureName::ErrorPlanes => planes::figure_of(&results.planes, Surface::Error),
         }
     }
 }

@@ -6,10 +6,12 @@ mod figures;
 mod laws;
 mod messages;
 mod overview;
+mod planes;
 mod results;
 
 use self::figures::FigureName;
 pub(super) use self::figures::Subject;
+use self::planes::PlaneResult;
 use self::results::Results;
 use super::artifact::{DATA_CARD, DataCard, MNIST_FILES, is_mnist, read_json, write_json};
 use crate::engine::stage::{Arity, Context, Slot, Stage};
@@ -65,6 +67,7 @@ impl Stage for PlotStage {
     const SLOTS: &'static [Slot] = &[
         Slot { name: "data", arity: Arity::One, files: MNIST_FILES },
         Slot { name: "tables", arity: Arity::One, files: Results::FILES },
+        Slot { name: "planes", arity: Arity::Any, files: PlaneResult::FILES },
     ];
     const OUTPUTS: &'static [&'static str] = &[SVG, CARD, FRAGMENT, CHART];
     type Params = Params;
@@ -72,7 +75,8 @@ impl Stage for PlotStage {
     fn run(params: Params, cx: &Context) -> Result<()> {
         let data = cx.input("data")?;
         let card: DataCard = read_json(data.path(DATA_CARD)?)?;
-        let results = Results::read(cx.input("tables")?, is_mnist(data, &card))?;
+        let mut results = Results::read(cx.input("tables")?, is_mnist(data, &card))?;
+        results.planes = PlaneResult::read_all(cx.inputs("planes"))?;
         let drawn = params.figure.draw(&results);
         let name = serde_json::to_value(params.figure)?.as_str().unwrap_or_default().to_owned();
         let card = FigureCard {
@@ -116,11 +120,12 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// Every figure, from the schema.
+    /// Every figure of the tables, from the schema; those of planes have tests of their own.
     fn names() -> Vec<FigureName> {
         let schema = serde_json::to_value(schemars::schema_for!(FigureName)).unwrap();
         let variants = schema["oneOf"].as_array().unwrap();
-        variants.iter().map(|name| serde_json::from_value(name["const"].clone()).unwrap()).collect()
+        let names = variants.iter().map(|n| serde_json::from_value(n["const"].clone()).unwrap());
+        names.filter(|name: &FigureName| name.subject() != Some(Subject::Planes)).collect()
     }
 
     /// Every kind of prior, at several strengths.

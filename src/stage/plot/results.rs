@@ -1,5 +1,6 @@
 //! The results of a run that figures show, read from the tables of `aggregate`.
 
+use super::planes::PlaneResult;
 use crate::engine::stage::Input;
 use crate::stage::rows::{
     CurveGroup, GroupMean, Metric, Quantity, groups, means, pair_metrics, parsed,
@@ -37,6 +38,8 @@ pub(super) struct Results {
     pub(super) pairs: PairMetrics,
     /// Every epoch of every net, by hidden layers and prior. Imported nets have none.
     pub(super) training: BTreeMap<(Hidden, Prior), Vec<Epoch>>,
+    /// By hidden layers, prior and pair.
+    pub(super) planes: Vec<PlaneResult>,
 }
 
 impl Results {
@@ -51,6 +54,7 @@ impl Results {
             summaries: summaries(&read(&SUMMARY)?)?,
             pairs: pair_metrics(&read(&METRICS)?)?,
             training: training(&read(&HISTORIES)?)?,
+            planes: Vec::new(),
         })
     }
 

@@ -3,6 +3,7 @@
 use super::{Report, cite, critical_width, extras, full_tables, glossary, provenance, questions};
 use super::{references, settings, verdict};
 use crate::report::document::{Block, Document};
+use crate::stage::plot::Subject;
 use anyhow::Result;
 
 /// A section of the report. A template places it by its id.
@@ -43,6 +44,11 @@ pub(super) const SECTIONS: &[Section] = &[
         id: "priors",
         title: "Priors: do they connect the minima better?",
         blocks: questions::priors,
+    },
+    Section {
+        id: "planes",
+        title: "Planes: what lies between the minima?",
+        blocks: |report| Ok(report.figures_on(Subject::Planes)),
     },
     Section {
         id: "training",
