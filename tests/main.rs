@@ -44,6 +44,7 @@ mod malformed;
 mod methods;
 mod modules;
 mod pairs;
+mod planes;
 mod processes;
 mod protocol;
 mod provenance;

@@ -35,6 +35,17 @@ pub struct Panel {
     pub references: Vec<ReferenceLine>,
     /// Drawn in this order.
     pub series: Vec<Series>,
+    /// Texts beside points, in front of everything.
+    pub labels: Vec<PointLabel>,
+}
+
+/// A text beside a point.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PointLabel {
+    /// The point.
+    pub at: (f64, f64),
+    /// One short line.
+    pub text: String,
 }
 
 /// A curve, or points.

@@ -2,12 +2,14 @@
 
 use super::axis::Ruler;
 use super::canvas::{Align, At, Canvas, DrawError, text_width, wrapped};
-use super::figure::{Field, Mark, Panel, Series};
+use super::figure::{Field, Mark, Panel, PointLabel, Series};
 use super::legend::Keys;
 use super::style::*;
 
 /// The width of a field's colour bar with its gap, in pixels.
 pub(super) const BAR: f64 = 26.0;
+/// Pixels from a point to its label.
+const LABEL_GAP: f64 = 8.0;
 
 /// A panel's rectangle and rulers.
 pub(super) struct Frame<'a> {
@@ -53,9 +55,13 @@ impl Frame<'_> {
             let positions = self.positions(series);
             empty &= positions.iter().all(Option::is_none);
             canvas.group(&keys.attribute(&series.label), || {
+                if panel.field.is_some() {
+                    self.halo(canvas, series, &positions)?;
+                }
                 self.series(canvas, series, &positions)
             })?;
         }
+        panel.labels.iter().try_for_each(|label| self.label(canvas, label))?;
         if empty {
             let middle = (self.left + 0.5 * self.size.0, self.top + 0.5 * self.size.1);
             canvas.text("no data", middle, font(NORMAL, GREY, Align::Middle))?;
@@ -103,6 +109,37 @@ impl Frame<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Sets the line of a series off from a field, whose steps include the colours of lines.
+    fn halo(
+        &self,
+        canvas: &Canvas,
+        series: &Series,
+        positions: &[Option<At>],
+    ) -> Result<(), DrawError> {
+        let runs = positions.split(Option::is_none).filter(|run| run.len() > 1);
+        runs.filter(|_| series.mark.has_line()).try_for_each(|run| {
+            let run: Vec<At> = run.iter().copied().flatten().collect();
+            canvas.line(&run, STROKE + 2.4, PAPER)
+        })
+    }
+
+    /// Draws a text away from the middle of the frame: left or right of its point, or above it.
+    fn label(&self, canvas: &Canvas, label: &PointLabel) -> Result<(), DrawError> {
+        let (Some(x), Some(y)) = (self.x(label.at.0), self.y(label.at.1)) else { return Ok(()) };
+        let width = text_width(&label.text, NORMAL);
+        let left = match (x - self.left) / self.size.0 {
+            ..0.35 => x - LABEL_GAP - width,
+            0.65.. => x + LABEL_GAP,
+            _ => x - 0.5 * width,
+        };
+        let left = left.clamp(self.left, (self.right() - width).max(self.left));
+        let beside = left > x || left + width < x;
+        let y = if beside { y } else { y - LABEL_GAP - 0.5 * LINE };
+        let (top, bottom) = (y - 0.5 * LINE, y + 0.5 * LINE);
+        canvas.area(&rectangle(left - 2.0, top, left + width + 2.0, bottom), PAPER, 0.8)?;
+        canvas.text(&label.text, (left, y), font(NORMAL, INK, Align::Start).bold())
     }
 
     /// The positions of the points; `None` where the axes cannot show them.
@@ -183,26 +220,42 @@ impl Frame<'_> {
         let (Some(bottom), Some(top)) = (self.y(field.y.0), self.y(field.y.1)) else {
             return Ok(());
         };
+        // The field of positions on the bar, 0 to 1, so that a log scale is interpolated as such.
+        let position = |value: &f64| bar.position_or_low(*value).unwrap_or(f64::NAN);
+        let values = field.values.iter().map(|row| row.iter().map(position).collect()).collect();
+        let positions = Field { values, ..field.clone() };
+        // Cells of 2 pixels are not noticeable, and keep the file small.
         const CELL: f64 = 2.0;
         let (columns, rows) =
             (((right - left) / CELL).ceil() as usize, ((bottom - top) / CELL).ceil() as usize);
-        let step = |at: f64| Colour::step((at * STEPS as f64) as usize);
-        for row in 0..rows {
+        let step = |at: f64| ((at * STEPS as f64) as usize).min(STEPS - 1);
+        let row = |row: usize| -> Vec<Option<usize>> {
             let v = (row as f64 + 0.5) / rows as f64;
-            let colours: Vec<Option<Colour>> = (0..columns)
-                .map(|column| {
-                    bar.position(field.at((column as f64 + 0.5) / columns as f64, v)?).map(step)
-                })
-                .collect();
-            let (mut x, low) = (0, bottom - row as f64 * (bottom - top) / rows as f64);
-            let high = (low - CELL - 0.4).max(top);
-            for run in colours.chunk_by(|a, b| a == b) {
-                let place = |i: usize| left + i as f64 * (right - left) / columns as f64;
-                let ends = (place(x), place(x + run.len()));
-                if let Some(colour) = run[0] {
-                    canvas.area(&rectangle(ends.0, high, ends.1, low), colour, 1.0)?;
+            let at = |column: usize| positions.at((column as f64 + 0.5) / columns as f64, v);
+            (0..columns).map(|column| at(column).filter(|at| at.is_finite()).map(step)).collect()
+        };
+        let steps: Vec<Vec<Option<usize>>> = (0..rows).map(row).collect();
+        // Each step is drawn over the smaller ones, as one path.
+        for level in 0..STEPS {
+            for (row, steps) in steps.iter().enumerate() {
+                let (mut x, low) = (0, bottom - row as f64 * (bottom - top) / rows as f64);
+                // Rows overlap, so that no gap shows between them.
+                let high = (low - CELL - 0.4).max(top);
+                for run in steps.chunk_by(|a, b| (*a >= Some(level)) == (*b >= Some(level))) {
+                    let place = |i: usize| left + i as f64 * (right - left) / columns as f64;
+                    let ends = (place(x), place(x + run.len()));
+                    if run[0] >= Some(level) {
+                        let colour = Colour::step(level);
+                        canvas.area(&rectangle(ends.0, high, ends.1, low), colour, 1.0)?;
+                    }
+                    x += run.len();
                 }
-                x += run.len();
+            }
+        }
+        for level in 1..STEPS {
+            for [from, to] in positions.contour(level as f64 / STEPS as f64) {
+                let place = |(u, v): At| (left + u * (right - left), bottom - v * (bottom - top));
+                canvas.line(&[place(from), place(to)], 0.7, PAPER)?;
             }
         }
         let x = self.right() + BAR - 12.0;
@@ -244,6 +297,36 @@ impl Frame<'_> {
 }
 
 impl Field {
+    /// The segments on which the field has the value `level`, as positions from 0 to 1 in both
+    /// directions: marching triangles, two for each cell, so that a saddle has one reading.
+    fn contour(&self, level: f64) -> Vec<[At; 2]> {
+        let rows = self.values.len().saturating_sub(1);
+        let columns = self.values.first().map_or(0, Vec::len).saturating_sub(1);
+        let corner = |i: usize, j: usize| {
+            let value = self.values.get(j).and_then(|row| row.get(i)).copied();
+            let at = (i as f64 / columns as f64, j as f64 / rows as f64);
+            (at, value.unwrap_or(f64::NAN) - level)
+        };
+        let crossing = |[(p, a), (q, b)]: [(At, f64); 2]| {
+            let share = a / (a - b);
+            ((a < 0.0) != (b < 0.0) && share.is_finite())
+                .then(|| (p.0 + share * (q.0 - p.0), p.1 + share * (q.1 - p.1)))
+        };
+        let mut segments = Vec::new();
+        for (j, i) in (0..rows).flat_map(|j| (0..columns).map(move |i| (j, i))) {
+            let [a, b, c, d] =
+                [(i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)].map(|(i, j)| corner(i, j));
+            for [p, q, r] in [[a, b, c], [a, c, d]] {
+                let ends: Vec<At> =
+                    [[p, q], [q, r], [r, p]].into_iter().filter_map(crossing).collect();
+                if let [from, to] = ends[..] {
+                    segments.push([from, to]);
+                }
+            }
+        }
+        segments
+    }
+
     /// The value at (`u`, `v`) by bilinear interpolation; both are 0 at the first and 1 at the last
     /// column or row.
     pub(super) fn at(&self, u: f64, v: f64) -> Option<f64> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! fetch  -> train  -> align -> learn -> evaluate -> aggregate -> plot -> report
-//! images -> import                   -> ensemble              -> plot -> report
+//! images -> import                   -> ensemble, plane       -> plot -> report
 //! ```
 //!
 //! `file` and `command` serve any pipeline. A new kind is a file here and a line in [`KINDS`].
@@ -21,6 +21,7 @@ mod images;
 mod import;
 mod learn;
 mod names;
+mod plane;
 mod plot;
 mod quality;
 mod report;
@@ -44,6 +45,7 @@ pub const KINDS: &[&dyn Kind] = &[
     &KindOf::<learn::LearnStage>::KIND,
     &KindOf::<evaluate::EvaluateStage>::KIND,
     &KindOf::<ensemble::EnsembleStage>::KIND,
+    &KindOf::<plane::PlaneStage>::KIND,
     &KindOf::<aggregate::AggregateStage>::KIND,
     &KindOf::<plot::PlotStage>::KIND,
     &KindOf::<report::ReportStage>::KIND,

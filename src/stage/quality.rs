@@ -66,7 +66,7 @@ impl Splits {
     }
 }
 
-fn check_images(split: Split, data: &Labelled, shape: Shape) -> Result<()> {
+pub(super) fn check_images(split: Split, data: &Labelled, shape: Shape) -> Result<()> {
     let inputs = data.images.columns();
     if !data.is_empty() && inputs != shape.inputs {
         bail!("`{split}`: images of {inputs} numbers do not fit nets of shape `{shape}`");

@@ -75,6 +75,54 @@ pub(super) const METRICS: TableSchema = TableSchema {
     ],
 };
 
+/// Error and loss on a plane through three nets; one row per plane, split and point. `third` is the
+/// third net: `pi(B)` for B with its neurons matched to those of A, or `C`.
+pub(super) const PLANE: TableSchema = TableSchema {
+    file: "plane.csv",
+    keys: &[
+        ("hidden", Name),
+        ("prior", Text),
+        ("pair", Name),
+        ("third", Text),
+        ("split", Text),
+        ("x", Number),
+        ("y", Number),
+    ],
+    attributes: &[],
+    values: &[("error", Number), ("loss", Number)],
+};
+
+/// The three nets of a plane; one row per net. `unit` is |B - A|, the unit of the coordinates.
+pub(super) const PLANE_NETS: TableSchema = TableSchema {
+    file: "plane-nets.csv",
+    keys: &[("hidden", Name), ("prior", Text), ("pair", Name), ("net", Text)],
+    attributes: &[],
+    values: &[("x", Number), ("y", Number), ("unit", Number)],
+};
+
+/// Curves between the nets of a plane; one row per curve, split and t. `x` and `y` are the nearest
+/// point of the plane, `distance` is the distance from it; error and loss are those of the curve
+/// itself.
+pub(super) const PLANE_CURVES: TableSchema = TableSchema {
+    file: "plane-curves.csv",
+    keys: &[
+        ("hidden", Name),
+        ("prior", Text),
+        ("pair", Name),
+        ("curve", Text),
+        ("split", Text),
+        ("t", Number),
+    ],
+    attributes: &[],
+    values: &[
+        ("x", Number),
+        ("y", Number),
+        ("distance", Number),
+        ("error", Number),
+        ("loss", Number),
+    ],
+};
+
 /// The least-squares problems of a refitted curve; one row per problem. `s` is the number of layers
 /// that have arrived at B's, plus the position of the one that moves: from 0 to 1 with one hidden
 /// layer, to the number of hidden layers in a deeper net.

@@ -89,6 +89,16 @@ bounded! {
 }
 
 bounded! {
+    /// Points of a grid in each direction.
+    PlanePoints, u32, "u32", "a number of points from 2 to 401", |x| (2..=401).contains(&x)
+}
+
+bounded! {
+    /// A margin, as a share of an extent.
+    Margin, f64, "f64", "a number from 0 to 10", |x| (0.0..=10.0).contains(&x)
+}
+
+bounded! {
     /// Rounds of refinement, each of which halves two intervals of a grid.
     Rounds, u32, "u32", "a number of rounds from 0 to 20", |x| x <= 20
 }

@@ -11,6 +11,7 @@ use super::messages::{
     Value, by_depth, by_variance, by_width, extremes, peaks, peaks_of, prior_phrase, spread,
     spread_of,
 };
+use super::planes::{self, Surface};
 use super::results::{Epoch, Results};
 use crate::report::axis::Axis;
 use crate::report::figure::{Mark, Panel, Series};
@@ -59,6 +60,10 @@ pub(super) enum FigureName {
     /// Barrier of the loss and largest error between nets with a shared start, against the number
     /// of shared epochs.
     SharedStart,
+    /// Loss on planes through three nets, with the curves between them.
+    Planes,
+    /// Error on planes through three nets, with the curves between them.
+    ErrorPlanes,
 }
 
 /// What a figure is about: the section of the report that shows it.
@@ -73,6 +78,7 @@ pub(in crate::stage) enum Subject {
     Priors,
     Ensembles,
     Training,
+    Planes,
 }
 
 impl FigureName {
@@ -94,6 +100,7 @@ impl FigureName {
             FigureName::RatioToLearned => Some(Subject::Bound),
             FigureName::Ensembles => Some(Subject::Ensembles),
             FigureName::SharedStart => Some(Subject::SharedStart),
+            FigureName::Planes | FigureName::ErrorPlanes => Some(Subject::Planes),
         }
     }
 
@@ -114,6 +121,8 @@ impl FigureName {
             FigureName::RatioToLearned => results.ratio_to_learned(),
             FigureName::Ensembles => results.ensembles_by_width(),
             FigureName::SharedStart => results.barrier_by_shared_epochs(),
+            FigureName::Planes => planes::figure_of(&results.planes, Surface::Loss),
+            FigureName::ErrorPlanes => planes::figure_of(&results.planes, Surface::Error),
         }
     }
 }

@@ -8,11 +8,13 @@ mod figures;
 mod laws;
 mod messages;
 mod overview;
+mod planes;
 mod results;
 mod shared_start;
 
 use self::figures::FigureName;
 pub(super) use self::figures::Subject;
+use self::planes::PlaneResult;
 use self::results::Results;
 use super::artifact::{DATA_CARD, DataCard, MNIST_FILES, is_mnist, read_json, write_json};
 use super::tables::{ENSEMBLES, SHARED_START};
@@ -72,6 +74,7 @@ impl Stage for PlotStage {
         Slot { name: "ensembles", arity: Arity::Any, files: &[ENSEMBLES.file] },
         // Required for the figure `shared-start` only.
         Slot { name: "shared", arity: Arity::Optional, files: &[SHARED_START.file] },
+        Slot { name: "planes", arity: Arity::Any, files: PlaneResult::FILES },
     ];
     const OUTPUTS: &'static [&'static str] = &[SVG, CARD, FRAGMENT, CHART];
     type Params = Params;
@@ -81,7 +84,8 @@ impl Stage for PlotStage {
         let card: DataCard = read_json(data.path(DATA_CARD)?)?;
         let is_mnist = is_mnist(data, &card);
         let (ensembles, shared) = (cx.inputs("ensembles"), cx.inputs("shared").first());
-        let results = Results::read(cx.input("tables")?, ensembles, shared, is_mnist)?;
+        let mut results = Results::read(cx.input("tables")?, ensembles, shared, is_mnist)?;
+        results.planes = PlaneResult::read_all(cx.inputs("planes"))?;
         let drawn = params.figure.draw(&results);
         let name = serde_json::to_value(params.figure)?.as_str().unwrap_or_default().to_owned();
         let card = FigureCard {
@@ -128,14 +132,14 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// Every figure of the run's curves, from the schema. That of the nets with a shared start has
-    /// tests of its own.
+    /// Every figure of the run's curves, from the schema. Those of planes, and of nets with a shared
+    /// start, have tests of their own.
     fn names() -> Vec<FigureName> {
         let schema = serde_json::to_value(schemars::schema_for!(FigureName)).unwrap();
         let variants = schema["oneOf"].as_array().unwrap();
-        let names =
-            variants.iter().map(|name| serde_json::from_value(name["const"].clone()).unwrap());
-        names.filter(|name| *name != FigureName::SharedStart).collect()
+        let names = variants.iter().map(|n| serde_json::from_value(n["const"].clone()).unwrap());
+        let others = [Some(Subject::Planes), Some(Subject::SharedStart)];
+        names.filter(|name: &FigureName| !others.contains(&name.subject())).collect()
     }
 
     /// Every kind of prior, at several strengths.

@@ -1,5 +1,6 @@
 //! The results of a run that figures show, read from the tables of `aggregate`.
 
+use super::planes::PlaneResult;
 use crate::engine::stage::Input;
 use crate::stage::ensemble::results::{Ensembles, read_table};
 use crate::stage::rows::{
@@ -43,6 +44,8 @@ pub(super) struct Results {
     pub(super) ensembles: Ensembles,
     /// Of other nets: those with a shared start.
     pub(super) shared: SharedStarts,
+    /// By hidden layers, prior and pair.
+    pub(super) planes: Vec<PlaneResult>,
 }
 
 impl Results {
@@ -71,6 +74,7 @@ impl Results {
             training: training(&read(&HISTORIES)?)?,
             ensembles: ensembles.unwrap_or_default(),
             shared,
+            planes: Vec::new(),
         })
     }
 

@@ -3,6 +3,7 @@
 use super::{Report, bound, cite, critical_width, ensembles, extras, full_tables, glossary};
 use super::{provenance, questions, references, settings, shared_start, verdict};
 use crate::report::document::{Block, Document};
+use crate::stage::plot::Subject;
 use anyhow::Result;
 
 /// A section of the report. A template places it by its id.
@@ -58,6 +59,11 @@ pub(super) const SECTIONS: &[Section] = &[
         id: "shared-start",
         title: "Shared start: after how many epochs do minima stay connected?",
         blocks: shared_start::section,
+    },
+    Section {
+        id: "planes",
+        title: "Planes: what lies between the minima?",
+        blocks: |report| Ok(report.figures_on(Subject::Planes)),
     },
     Section {
         id: "training",

@@ -315,7 +315,7 @@ impl Sweep<'_> {
 }
 
 /// The weights [10, h] of a layer as [h, 10].
-fn by_neuron(weights: &[f32]) -> Vec<[f32; CLASSES]> {
+pub(super) fn by_neuron(weights: &[f32]) -> Vec<[f32; CLASSES]> {
     let h = weights.len() / CLASSES;
     (0..h).map(|j| std::array::from_fn(|class| weights[class * h + j])).collect()
 }

@@ -23,6 +23,7 @@ pub mod metrics;
 mod neurons;
 mod path;
 pub mod permutation;
+mod plane;
 pub mod refit;
 pub mod repair;
 mod rho_arc;
@@ -31,6 +32,7 @@ pub use center::Center;
 pub use controls::{Basis, Controls};
 pub use method::{CurveKind, CurveSpec, Method, curve};
 pub use path::Path;
+pub use plane::{Plane, Projection};
 
 use std::fmt;
 
