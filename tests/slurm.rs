@@ -202,6 +202,24 @@ fn a_killed_job_fails_and_names_its_log() {
 }
 
 #[test]
+fn a_job_of_a_failed_node_runs_again_on_another_node() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| space.run(&SLURM));
+        wait_until("the job runs", || space.join("started").exists());
+        let node = cluster.call("squeue", &["-h", "-r", "-o", "%N"]).trim().to_owned();
+        let name = format!("NodeName={node}");
+        cluster.call("scontrol", &["update", &name, "State=DOWN", "Reason=test"]);
+        let excluded = || cluster.call("squeue", &["-h", "-r", "-o", "%x"]).trim() == node;
+        wait_until("the job is submitted again, for other nodes", excluded);
+        space.write("go", "");
+        run.join().unwrap()
+    });
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
 fn a_cancelled_job_is_named_as_such_and_not_retried() {
     let Some(cluster) = Cluster::start() else { return };
     let space = waiting_space(&cluster);

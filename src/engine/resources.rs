@@ -183,7 +183,7 @@ impl SbatchOption {
             // `-p long` is one option and its value, as is `-plong`.
             None => text.get(..2).unwrap_or_default(),
         };
-        let is_option = text.starts_with('-') && name.trim_matches('-') != "";
+        let is_option = text.starts_with('-') && !name.trim_matches('-').is_empty();
         if !is_option || text.contains(char::is_control) {
             return Err(format!(
                 "expected an option of `sbatch` such as `--partition=long`, found `{text}`"
@@ -415,7 +415,7 @@ mod tests {
         let error = fields("{ sbatch: [--wrap=x] }").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`sbatch[0]`: the option `--wrap` of `sbatch` is set by `repro`"
+            "`sbatch`: the option `--wrap` of `sbatch` is set by `repro`"
         );
     }
 }

@@ -3,7 +3,9 @@
 use crate::cli::args::Common;
 use crate::cli::session::Session;
 use crate::cli::session::jobs::Jobs;
+use crate::engine::cache::process::ProcessId;
 use crate::engine::error::Error;
+use crate::engine::run::event::{Event, Observer as _, SCHEMA};
 use crate::engine::run::executor::Choice;
 use crate::engine::run::progress::Lines;
 use crate::engine::run::schedule::{self, Settings};
@@ -46,6 +48,16 @@ pub(super) fn run(common: &Common, names: &[String], arguments: Vec<OsString>) -
             expected: None,
         };
         let mut observer = Lines::new(stderr(), common.verbosity());
+        observer.observe(&Event::Started {
+            schema: SCHEMA,
+            run: String::new(),
+            profile: session.profile.clone(),
+            pipeline: common.pipeline.display().to_string(),
+            overrides: common.set.clone(),
+            targets: names.to_vec(),
+            nodes: plan_status.status.len(),
+            process: ProcessId::this().tag(),
+        });
         let (_, result) = schedule::run(
             plan,
             store,

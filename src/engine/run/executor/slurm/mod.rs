@@ -14,7 +14,7 @@
 //!
 //! Slurm schedules. This executor submits job arrays and watches them; it decides nothing about
 //! when and where a task runs. A state of Slurm is a hint, and so is an exit code of zero: a job is
-//! done when its entry is in the cache. Two live copies of one job are harmless, because each
+//! done when its entry is in the cache. Two live copies of one job compute nothing twice: each
 //! claims the lease of its key and looks the key up before it computes.
 
 mod client;

@@ -412,8 +412,8 @@ ReqTRES=cpu=1,mem=64M,node=1,billing=1 AllocTRES=(null) Features=(null) DelayBoo
     fn only_errors_that_may_pass_are_temporary() {
         let timeout = "sbatch: error: Batch job submission failed: Socket timed out on send/recv";
         assert!(is_temporary(timeout));
-        let limit = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy \
-                     (job submit limit, user's size and/or time limits)";
+        let limit = "sbatch: error: Batch job submission failed: Job violates accounting/QOS \
+                     policy (job submit limit, user's size and/or time limits)";
         assert!(is_temporary(limit));
         assert!(!is_temporary("sbatch: error: invalid partition specified: nope"));
     }

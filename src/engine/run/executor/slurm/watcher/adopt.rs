@@ -54,7 +54,8 @@ impl Watcher {
             }
         };
         for (folder, submission) in found {
-            let Submission { name, process, tasks, .. } = submission;
+            let Submission { name, process, tasks, nodes, .. } = submission;
+            let count = tasks.len().max(nodes.len());
             let states: BTreeMap<usize, &Row> =
                 rows.iter().filter(|row| row.name == name).map(|row| (row.id.task, row)).collect();
             let is_live = |task: &usize| {
@@ -62,12 +63,16 @@ impl Watcher {
                 matches!(state, Some(State::Pending(_) | State::Running | State::Unknown(_)))
             };
             let is_alive = self.store.is_alive(&process);
-            if !(0..tasks.len()).any(|task| is_live(&task)) {
+            if !(0..count).any(|task| is_live(&task)) {
                 let age = std::fs::metadata(folder.path()).and_then(|meta| meta.modified());
                 let age = age.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
                 if !is_alive && age.is_some_and(|age| age > OLD) {
-                    folder.remove(tasks.len());
+                    folder.remove(count);
                 }
+                continue;
+            }
+            // The keys of nodes are not known yet.
+            if tasks.is_empty() {
                 continue;
             }
             let id = states.values().next().map(|row| row.id.job).or(folder.job());
