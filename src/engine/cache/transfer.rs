@@ -165,8 +165,8 @@ impl Store {
         notices
     }
 
-    /// Looks the keys that are not in the local folder up in the remote at once, so that the lookups
-    /// that follow take no time.
+    /// Looks the keys that are not in the local folder up in the remote at once. The lookups that
+    /// follow take no time.
     pub fn look_ahead(&self, keys: &[Key]) -> Result<()> {
         let Some(remote) = &self.remote else { return Ok(()) };
         let mut missing = Vec::new();
