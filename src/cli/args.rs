@@ -388,7 +388,7 @@ pub(super) enum RemoteCommand {
         /// Remove the results
         #[arg(long)]
         delete: bool,
-        /// Keep results that are younger, such as `30d` or `12h`
+        /// Remove no result that is younger, such as `30d` or `12h`
         #[arg(long, value_name = "AGE", default_value = "1d", value_parser = age)]
         older_than: Duration,
     },

@@ -9,9 +9,8 @@ use super::entry::Entry;
 use super::local::SyncPolicy;
 use super::remote::Failure;
 use super::store::Store;
-use crate::engine::error::Error as CommandError;
 use crate::engine::key::{Digest, Key};
-use crate::engine::stage::Hinted;
+use crate::engine::stage::Unavailable;
 use anyhow::{Context as _, Error, Result, anyhow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -78,9 +77,8 @@ pub struct Progress {
 
 /// The error of a command that needs a remote which has failed.
 pub fn required(Failure { message, hint }: &Failure) -> Error {
-    let message_and_hint = Hinted::new(message.clone(), hint.clone());
-    let context = CommandError::Infrastructure("the remote cache is required".into());
-    Error::new(message_and_hint).context(context)
+    let cause = Unavailable { cause: message.clone(), hint: hint.clone() };
+    Error::new(cause).context("the remote cache is required")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -167,8 +165,8 @@ impl Store {
         notices
     }
 
-    /// Looks keys up in the remote at once, if they are not in the local folder, so that the lookups
-    /// that follow take no time.
+    /// Looks the keys that are not in the local folder up in the remote at once. The lookups that
+    /// follow take no time.
     pub fn look_ahead(&self, keys: &[Key]) -> Result<()> {
         let Some(remote) = &self.remote else { return Ok(()) };
         let mut missing = Vec::new();

@@ -351,7 +351,8 @@ mod tests {
     fn a_damaged_body_is_reported_by_its_fault() {
         let text = b"0.125,0.25\n".repeat(2_000);
         let (body, bytes) = (encode(text.clone()), Some(text.len() as u64));
-        assert_eq!(fault(receive(&body[..body.len() / 2], 10, bytes)), "is truncated");
+        let half = fault(receive(&body[..body.len() / 2], 10, bytes));
+        assert!(half.starts_with("is truncated"), "{half}");
         assert_eq!(
             fault(receive(&text[..100], 10, bytes)),
             "is truncated: it has 100 of 22000 bytes"

@@ -245,8 +245,8 @@ impl Inner {
         self.is_marked.get_or_try_init(mark).await.copied()
     }
 
-    /// Whether the store refuses to create a file that exists. Some servers ignore the condition, so
-    /// this process tries it once, with a file of its own.
+    /// Whether the store refuses to create a file that exists. Some servers ignore the condition,
+    /// so this process tries it once, with a file of its own.
     pub(super) async fn creates(&self) -> Result<bool> {
         let probe = || async {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
