@@ -1,6 +1,6 @@
 //! The dropout-stable path: straight segments from A to B over nets in which half the neurons are
-//! switched off (R. Kuditipudi, X. Wang, H. Lee, Y. Zhang, Z. Li, W. Hu, S. Arora, R. Ge, Explaining
-//! landscape connectivity of low-cost solutions for multilayer nets, NeurIPS 2019, arXiv
+//! switched off (R. Kuditipudi, X. Wang, H. Lee, Y. Zhang, Z. Li, W. Hu, S. Arora, R. Ge,
+//! Explaining landscape connectivity of low-cost solutions for multilayer nets, NeurIPS 2019, arXiv
 //! 1906.06247, theorem 1 and its proof).
 //!
 //! A neuron is switched off if its outgoing weights are zero; the outgoing weights of the others
@@ -194,8 +194,8 @@ impl<'a> Half<'a> {
         net.biases_mut(last).copy_from_slice(self.net.biases(last));
     }
 
-    /// `out` = the weights of `row` from the kept neurons of the hidden layer `l`, doubled, at their
-    /// `places`, and zero from all others.
+    /// `out` = the weights of `row` from the kept neurons of the hidden layer `l`, doubled, at
+    /// their `places`, and zero from all others.
     fn halve(&self, l: usize, row: &[f32], places: &[usize], out: &mut [f32]) {
         let factor = row.len() as f64 / self.kept[l].len() as f64;
         out.fill(0.0);

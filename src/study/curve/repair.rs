@@ -11,9 +11,9 @@
 //!
 //! mu and sigma are those of z at t, in the net that is rescaled already in the layers below; mu_A,
 //! sigma_A, mu_B and sigma_B are those in A and in B. The row of incoming weights is multiplied by
-//! sigma_t / sigma, and the bias changes accordingly. Without biases, z' = (sigma_t / sigma) z: only
-//! the standard deviation is restored. A neuron whose z is the same on all images is not changed,
-//! nor are the ends, nor the logits.
+//! sigma_t / sigma, and the bias changes accordingly. Without biases, z' = (sigma_t / sigma) z:
+//! only the standard deviation is restored. A neuron whose z is the same on all images is not
+//! changed, nor are the ends, nor the last layer.
 //!
 //! Statistics are sums in f64 over the images in order, of differences from the first image, so
 //! that those of a constant neuron are exactly zero. Threads divide the points.
@@ -30,8 +30,8 @@ use std::num::NonZero;
 pub const DEFINITION: &str = "At each point of the curve, from the first layer upwards, the \
     pre-activation z of every hidden neuron becomes (sigma_t / sigma) (z - mu) + mu_t, or without \
     biases (sigma_t / sigma) z, where mu and sigma are its mean and standard deviation over \
-    training images, mu_t = (1 - t) mu_A + t mu_B and sigma_t = (1 - t) sigma_A + t sigma_B (Jordan et al., \
-    arXiv 2211.08403).";
+    training images, mu_t = (1 - t) mu_A + t mu_B and sigma_t = (1 - t) sigma_A + t sigma_B \
+    (Jordan et al., arXiv 2211.08403).";
 
 /// The curve before its neurons are rescaled.
 #[derive(Clone, Copy, Debug)]
