@@ -119,9 +119,9 @@ impl<'a> Half<'a> {
         (nets, places)
     }
 
-    /// The five nets after `from`, a half of another net at the `taken` places, to `to`, this half
-    /// at its places `home`.
-    fn replace(&self, from: &Net, taken: &Places, to: &Net, home: &Places) -> [Net; 5] {
+    /// The four nets between `from`, a half of another net at the `taken` places, and `to`, this
+    /// half at its places `home`.
+    fn replace(&self, from: &Net, taken: &Places, to: &Net, home: &Places) -> [Net; 4] {
         let layers = 0..self.depth();
         let first: Places = layers.map(|l| self.beside(l, &taken[l], &home[l])).collect();
         let mut installed = from.clone();
@@ -140,7 +140,7 @@ impl<'a> Half<'a> {
         self.put_all_rows(&mut moved, home, &first);
         self.put_all_rows(&mut moved, home, home);
         self.put_outputs(&mut moved, home);
-        [installed, swapped, doubled, moved, to.clone()]
+        [installed, swapped, doubled, moved]
     }
 
     /// Places beside those `taken` for the kept neurons of layer `l`: `home` where possible.

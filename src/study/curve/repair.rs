@@ -364,14 +364,17 @@ mod tests {
         for shape in shapes() {
             let (x, _) = images_of(IMAGES, shape.inputs, shape.classes as u32);
             let [a, b] = ends(shape);
+            let depth = shape.widths.depth();
+            let of_ends = [&a, &b].map(|net| (0..depth).map(|l| naive(net, l, &x)).collect());
+            let [of_a, of_b]: [Vec<_>; 2] = of_ends;
             for (curve, center) in curves_and_centers() {
                 let path = Path::new(curve, center, &a, &b).expect("equal shapes");
                 let repaired =
                     repair(Original::ClosedForm(&path), &[0.25, 0.6], &x, ONE).expect("finite");
                 for (t, net) in [0.25, 0.6].into_iter().zip(repaired.nets()) {
-                    for l in 0..shape.widths.depth() {
-                        let of = |net| naive(net, l, &x);
-                        for ((found, a), b) in of(&net).iter().zip(of(&a)).zip(of(&b)) {
+                    for l in 0..depth {
+                        let found = naive(&net, l, &x);
+                        for ((found, a), b) in found.iter().zip(&of_a[l]).zip(&of_b[l]) {
                             let case = format!("{shape} {curve:?} {center:?} {t} {l} {found:?}");
                             let deviation = (1.0 - t) * a.deviation + t * b.deviation;
                             let near = |x: f64, y: f64| (x - y).abs() < 1e-5 * deviation;
