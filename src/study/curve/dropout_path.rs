@@ -1,6 +1,6 @@
 //! The dropout-stable path: straight segments from A to B over nets in which half the neurons are
-//! switched off (R. Kuditipudi, X. Wang, H. Lee, Y. Zhang, Z. Li, W. Hu, S. Arora, R. Ge, Explaining
-//! landscape connectivity of low-cost solutions for multilayer nets, NeurIPS 2019, arXiv
+//! switched off (R. Kuditipudi, X. Wang, H. Lee, Y. Zhang, Z. Li, W. Hu, S. Arora, R. Ge,
+//! Explaining landscape connectivity of low-cost solutions for multilayer nets, NeurIPS 2019, arXiv
 //! 1906.06247, theorem 1 and its proof).
 //!
 //! A neuron is switched off if its outgoing weights are zero; the outgoing weights of the others
@@ -119,9 +119,9 @@ impl<'a> Half<'a> {
         (nets, places)
     }
 
-    /// The five nets after `from`, a half of another net at the `taken` places, to `to`, this half
-    /// at its places `home`.
-    fn replace(&self, from: &Net, taken: &Places, to: &Net, home: &Places) -> [Net; 5] {
+    /// The four nets between `from`, a half of another net at the `taken` places, and `to`, this
+    /// half at its places `home`.
+    fn replace(&self, from: &Net, taken: &Places, to: &Net, home: &Places) -> [Net; 4] {
         let layers = 0..self.depth();
         let first: Places = layers.map(|l| self.beside(l, &taken[l], &home[l])).collect();
         let mut installed = from.clone();
@@ -140,7 +140,7 @@ impl<'a> Half<'a> {
         self.put_all_rows(&mut moved, home, &first);
         self.put_all_rows(&mut moved, home, home);
         self.put_outputs(&mut moved, home);
-        [installed, swapped, doubled, moved, to.clone()]
+        [installed, swapped, doubled, moved]
     }
 
     /// Places beside those `taken` for the kept neurons of layer `l`: `home` where possible.
@@ -194,8 +194,8 @@ impl<'a> Half<'a> {
         net.biases_mut(last).copy_from_slice(self.net.biases(last));
     }
 
-    /// `out` = the weights of `row` from the kept neurons of the hidden layer `l`, doubled, at their
-    /// `places`, and zero from all others.
+    /// `out` = the weights of `row` from the kept neurons of the hidden layer `l`, doubled, at
+    /// their `places`, and zero from all others.
     fn halve(&self, l: usize, row: &[f32], places: &[usize], out: &mut [f32]) {
         let factor = row.len() as f64 / self.kept[l].len() as f64;
         out.fill(0.0);

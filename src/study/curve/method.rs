@@ -284,7 +284,8 @@ impl Method {
         self.alignment.is_none() && !self.repair && self.adjustment.is_none()
     }
 
-    /// Curve, alignment, repair and adjustment, each with its choice; empty where the name omits it.
+    /// Curve, alignment, repair and adjustment, each with its choice; empty where the name omits
+    /// it.
     fn parts(self) -> [(&'static str, &'static str); 4] {
         let Method { curve, center, alignment, repair, adjustment } = self;
         let choice = |is_default: bool, name| if is_default { "" } else { name };

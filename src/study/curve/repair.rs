@@ -11,9 +11,9 @@
 //!
 //! mu and sigma are those of z at t, in the net that is rescaled already in the layers below; mu_A,
 //! sigma_A, mu_B and sigma_B are those in A and in B. The row of incoming weights is multiplied by
-//! sigma_t / sigma, and the bias changes accordingly. Without biases, z' = (sigma_t / sigma) z: only
-//! the standard deviation is restored. A neuron whose z is the same on all images is not changed,
-//! nor are the ends, nor the logits.
+//! sigma_t / sigma, and the bias changes accordingly. Without biases, z' = (sigma_t / sigma) z:
+//! only the standard deviation is restored. A neuron whose z is the same on all images is not
+//! changed, nor are the ends, nor the last layer.
 //!
 //! Statistics are sums in f64 over the images in order, of differences from the first image, so
 //! that those of a constant neuron are exactly zero. Threads divide the points.
@@ -30,8 +30,8 @@ use std::num::NonZero;
 pub const DEFINITION: &str = "At each point of the curve, from the first layer upwards, the \
     pre-activation z of every hidden neuron becomes (sigma_t / sigma) (z - mu) + mu_t, or without \
     biases (sigma_t / sigma) z, where mu and sigma are its mean and standard deviation over \
-    training images, mu_t = (1 - t) mu_A + t mu_B and sigma_t = (1 - t) sigma_A + t sigma_B (Jordan et al., \
-    arXiv 2211.08403).";
+    training images, mu_t = (1 - t) mu_A + t mu_B and sigma_t = (1 - t) sigma_A + t sigma_B \
+    (Jordan et al., arXiv 2211.08403).";
 
 /// The curve before its neurons are rescaled.
 #[derive(Clone, Copy, Debug)]
@@ -364,14 +364,17 @@ mod tests {
         for shape in shapes() {
             let (x, _) = images_of(IMAGES, shape.inputs, shape.classes as u32);
             let [a, b] = ends(shape);
+            let depth = shape.widths.depth();
+            let of_ends = [&a, &b].map(|net| (0..depth).map(|l| naive(net, l, &x)).collect());
+            let [of_a, of_b]: [Vec<_>; 2] = of_ends;
             for (curve, center) in curves_and_centers() {
                 let path = Path::new(curve, center, &a, &b).expect("equal shapes");
                 let repaired =
                     repair(Original::ClosedForm(&path), &[0.25, 0.6], &x, ONE).expect("finite");
                 for (t, net) in [0.25, 0.6].into_iter().zip(repaired.nets()) {
-                    for l in 0..shape.widths.depth() {
-                        let of = |net| naive(net, l, &x);
-                        for ((found, a), b) in of(&net).iter().zip(of(&a)).zip(of(&b)) {
+                    for l in 0..depth {
+                        let found = naive(&net, l, &x);
+                        for ((found, a), b) in found.iter().zip(&of_a[l]).zip(&of_b[l]) {
                             let case = format!("{shape} {curve:?} {center:?} {t} {l} {found:?}");
                             let deviation = (1.0 - t) * a.deviation + t * b.deviation;
                             let near = |x: f64, y: f64| (x - y).abs() < 1e-5 * deviation;
