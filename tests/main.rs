@@ -40,6 +40,7 @@ mod lock;
 mod malformed;
 mod modules;
 mod pairs;
+mod planes;
 mod processes;
 mod protocol;
 mod provenance;
