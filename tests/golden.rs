@@ -74,6 +74,20 @@ stages:
     plot: { data: data, tables: learned-tables, figure: ratio-to-learned }
   ensemble-figures:
     plot: { data: data, tables: tables, ensembles: ensembles, figure: ensembles }
+  more-curves:
+    evaluate:
+      a: nets@end=a
+      b: matched
+      data: data
+      curve: linear
+      repair: true
+      points: 5
+  dropout-curves:
+    evaluate: { a: nets@end=a, b: nets@end=b, data: data, curve: dropout-path, points: 5 }
+  planes:
+    plane: { a: nets@end=a, b: nets@end=b, c: matched, data: data, points: 5 }
+  plane-figures:
+    plot: { data: data, tables: tables, planes: planes, figure: [planes, error-planes] }
   own:
     images: { train: own.npz, validation: 100 }
   theirs:

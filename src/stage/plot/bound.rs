@@ -65,7 +65,8 @@ impl Results {
                 Some(bound) => format!(
                     "Largest test error on the curve over that on the learned curve, {}, of the \
                      same pair, by number of hidden neurons, one panel per prior: geometric mean \
-                     over the pairs that both methods join. Below the dashed line, a method has a lower error than the learned curve. \
+                     over the pairs that both methods join. Below the dashed line, a method has a \
+                     lower error than the learned curve. \
                      Markers at one width are shifted apart.",
                     bound.title()
                 ),

@@ -132,8 +132,8 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// Every figure of the run's curves, from the schema. Those of planes, and of nets with a shared
-    /// start, have tests of their own.
+    /// Every figure of the run's curves, from the schema. Those of planes, and of nets with a
+    /// shared start, have tests of their own.
     fn names() -> Vec<FigureName> {
         let schema = serde_json::to_value(schemars::schema_for!(FigureName)).unwrap();
         let variants = schema["oneOf"].as_array().unwrap();

@@ -73,8 +73,8 @@ pub struct CurveNets {
 }
 
 impl CurveNets {
-    /// `members` nets at equally spaced t on the curve of these `point`s, both ends included; two at
-    /// least.
+    /// `members` nets at equally spaced t on the curve of these `point`s, both ends included; two
+    /// at least.
     pub fn along(point: impl Fn(f64) -> Net, members: u32) -> CurveNets {
         let ts = grid(2 * (members.max(2) - 1) + 1);
         CurveNets::chosen(1, members, |chosen| chosen.iter().map(|&i| point(ts[i])).collect())
