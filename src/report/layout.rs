@@ -177,7 +177,7 @@ impl Layout<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figure::{Field, Mark, ReferenceLine, Series};
+    use super::super::figure::{Field, Mark, PointLabel, ReferenceLine, Series};
     use super::super::svg::reading::subpaths;
     use super::*;
 
@@ -427,5 +427,44 @@ mod tests {
             (count(&figure, "loss, nats"), count(&figure, "no data"), count(&figure, "3")),
             (1, 0, 1)
         );
+    }
+
+    #[test]
+    fn a_field_has_contours_where_its_colour_changes_and_labels_in_front() {
+        // The value is x, so that the contours are vertical.
+        let field = Field {
+            axis: Axis::linear("z").range(0.0, 1.0),
+            x: (0.0, 1.0),
+            y: (0.0, 1.0),
+            values: vec![vec![0.0, 0.5, 1.0]; 3],
+        };
+        for segment in field.contour(0.3) {
+            assert!(segment.iter().all(|(u, _)| (u - 0.3).abs() < 1e-12), "{segment:?}");
+        }
+        // Two triangles in each of the two cells.
+        assert_eq!((field.contour(0.3).len(), field.contour(2.0).len()), (4, 0));
+        assert!(Field::default().contour(0.5).is_empty());
+        let label = |at, text: &str| PointLabel { at, text: text.into() };
+        let labels = vec![label((0.1, 0.1), "A"), label((0.9, 0.1), "B"), label((0.1, 0.9), "C")];
+        let panel = Panel {
+            field: Some(field),
+            labels,
+            ..panel("", Axis::linear("x"), Axis::linear("y"), vec![])
+        };
+        let figure = Figure { panels: vec![panel], ..Figure::default() };
+        assert_eq!(["A", "B", "C"].map(|text| count(&figure, text)), [1; 3]);
+        assert!(!shapes(&figure, "l cp", Some("0.7")).is_empty());
+    }
+
+    #[test]
+    fn a_gap_in_a_field_has_no_colour_and_no_contour() {
+        let values = vec![vec![0.0, 1.0], vec![f64::NAN, 1.0]];
+        let axis = Axis::linear("z").range(0.0, 1.0);
+        let field = Field { axis, x: (0.0, 1.0), y: (0.0, 1.0), values };
+        assert_eq!(field.contour(0.5).len(), 1, "one of the two triangles has no gap");
+        let panel =
+            Panel { field: Some(field), ..panel("", Axis::linear("x"), Axis::linear("y"), vec![]) };
+        let figure = Figure { panels: vec![panel], ..Figure::default() };
+        assert!(!figure.to_svg().unwrap().contains("NaN"));
     }
 }

@@ -125,13 +125,15 @@ impl Frame<'_> {
         })
     }
 
-    /// Draws a text away from the middle of the frame: left or right of its point, or above it.
+    /// Draws a text away from the middle of the frame: above its point in the upper half and in the
+    /// middle, and left or right of it below.
     fn label(&self, canvas: &Canvas, label: &PointLabel) -> Result<(), DrawError> {
         let (Some(x), Some(y)) = (self.x(label.at.0), self.y(label.at.1)) else { return Ok(()) };
         let width = text_width(&label.text, NORMAL);
+        let above = y < self.top + 0.5 * self.size.1;
         let left = match (x - self.left) / self.size.0 {
-            ..0.35 => x - LABEL_GAP - width,
-            0.65.. => x + LABEL_GAP,
+            ..0.35 if !above => x - LABEL_GAP - width,
+            0.65.. if !above => x + LABEL_GAP,
             _ => x - 0.5 * width,
         };
         let left = left.clamp(self.left, (self.right() - width).max(self.left));
@@ -299,7 +301,7 @@ impl Frame<'_> {
 impl Field {
     /// The segments on which the field has the value `level`, as positions from 0 to 1 in both
     /// directions: marching triangles, two for each cell, so that a saddle has one reading.
-    fn contour(&self, level: f64) -> Vec<[At; 2]> {
+    pub(super) fn contour(&self, level: f64) -> Vec<[At; 2]> {
         let rows = self.values.len().saturating_sub(1);
         let columns = self.values.first().map_or(0, Vec::len).saturating_sub(1);
         let corner = |i: usize, j: usize| {

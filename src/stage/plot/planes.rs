@@ -162,7 +162,8 @@ impl PlaneResult {
         format!("h = {}, {}, pair {}", self.hidden, prior_phrase(self.prior), self.pair)
     }
 
-    fn panel(&self, surface: Surface) -> Panel {
+    /// The panel of this plane, with its pair in the title if the figure has several.
+    fn panel(&self, surface: Surface, several_pairs: bool) -> Panel {
         let values = match surface {
             Surface::Loss => &self.losses,
             Surface::Error => &self.errors,
@@ -188,7 +189,10 @@ impl PlaneResult {
         let names = ["A", "B", self.third.title()];
         let label = |(&at, name): (&(f64, f64), &str)| PointLabel { at, text: name.to_owned() };
         Panel {
-            title: self.place(),
+            title: match several_pairs {
+                true => self.place(),
+                false => format!("h = {}, {}", self.hidden, prior_phrase(self.prior)),
+            },
             x: Axis::linear("along B − A").range(self.x.0, self.x.1),
             y: Axis::linear(format!("towards {}", self.third.title())).range(self.y.0, self.y.1),
             field: Some(Field {
@@ -270,6 +274,8 @@ pub(super) fn figure_of(planes: &[PlaneResult], surface: Surface) -> CaptionedFi
         1 => "One plane in between is left out.".to_owned(),
         count => format!("{count} planes in between are left out."),
     };
+    let several_pairs = shown.iter().any(|plane| plane.pair != shown[0].pair);
+    let panels = shown.iter().map(|plane| plane.panel(surface, several_pairs));
     let matched = shown.iter().any(|plane| plane.third == Third::Matched);
     let bends = shown.iter().any(|plane| plane.third == Third::Other);
     let away = shown.iter().flat_map(|plane| &plane.curves).map(|curve| curve.distance);
@@ -299,6 +305,82 @@ pub(super) fn figure_of(planes: &[PlaneResult], surface: Surface) -> CaptionedFi
         title: title.to_owned(),
         message: join(shown.iter().map(|plane| plane.message())),
         caption: join(sentences),
-        figure: figure(columns(shown.len()), shown.iter().map(|p| p.panel(surface)).collect()),
+        figure: figure(columns(shown.len()), panels.collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plane(hidden: &str, pair: &str, third: Third) -> PlaneResult {
+        let curve = |name: &str, largest: f64| PlaneCurve {
+            name: name.parse().unwrap(),
+            points: vec![(0.0, 0.0), (1.0, 0.0)],
+            distance: 0.1,
+            largest_loss: largest,
+            largest_error: 10.0 * largest,
+        };
+        let other = if third == Third::Matched { "linear+ot" } else { CHAIN };
+        PlaneResult {
+            hidden: hidden.parse().unwrap(),
+            prior: Prior::None,
+            pair: pair.parse().unwrap(),
+            third,
+            split: Split::Test,
+            x: (-0.5, 1.5),
+            y: (-0.5, 1.0),
+            losses: vec![vec![0.1, 1.0], vec![0.5, 2.0]],
+            errors: vec![vec![0.0, 10.0], vec![5.0, 20.0]],
+            nets: vec![(0.0, 0.0), (1.0, 0.0), (0.4, 0.8)],
+            curves: vec![curve("linear", 2.0), curve("arc", 1.5), curve(other, 0.5)],
+        }
+    }
+
+    #[test]
+    fn the_message_has_the_largest_loss_of_the_straight_lines() {
+        let drawn = figure_of(&[plane("10", "1", Third::Matched)], Surface::Loss);
+        let expected = "At h = 10, without prior, pair 1, the largest test loss is 2.00 nats \
+                        (error 20.0 %) on the straight line from A to B, and 0.500 nats (error \
+                        5.00 %) on the straight line from A to π(B).";
+        assert_eq!(drawn.message, expected);
+        let drawn = figure_of(&[plane("10", "1", Third::Other)], Surface::Loss);
+        assert!(drawn.message.ends_with("on the straight lines from A to C to B."));
+        assert!(drawn.caption.contains("C is a third net.") && !drawn.caption.contains("π(B)"));
+    }
+
+    #[test]
+    fn many_planes_are_the_narrowest_and_the_widest_and_the_caption_says_so() {
+        let widths = ["10", "20", "50", "100", "500"];
+        let planes = widths.map(|hidden| plane(hidden, "1", Third::Matched));
+        let titles = |planes: &[PlaneResult]| -> Vec<String> {
+            let panels = figure_of(planes, Surface::Loss).figure.panels;
+            panels.into_iter().map(|panel| panel.title).collect()
+        };
+        assert_eq!(titles(&planes), ["h = 10, without prior", "h = 500, without prior"]);
+        let caption = figure_of(&planes, Surface::Loss).caption;
+        assert!(caption.ends_with("3 planes in between are left out."), "{caption}");
+        assert_eq!(titles(&planes[..4]).len(), 4);
+        let pairs = ["1", "2"].map(|pair| plane("10", pair, Third::Matched));
+        assert_eq!(titles(&pairs)[1], "h = 10, without prior, pair 2");
+    }
+
+    #[test]
+    fn the_figures_are_well_formed_and_name_the_nets() {
+        let planes = [plane("10", "1", Third::Matched), plane("50", "1", Third::Other)];
+        for (surface, quantity) in
+            [(Surface::Loss, "test loss, nats"), (Surface::Error, "test error, %")]
+        {
+            let drawn = figure_of(&planes, surface);
+            let fragment = drawn.figure.to_html("planes").unwrap();
+            assert!(roxmltree::Document::parse(&fragment).is_ok());
+            let svg = drawn.figure.to_svg().unwrap();
+            for text in [">A<", ">B<", ">π(B)<", ">C<", "Linear + OT", quantity] {
+                assert!(svg.contains(text), "{text}");
+            }
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "an error of 0 has a place");
+        }
+        let none = figure_of(&[], Surface::Loss);
+        assert_eq!((none.message.as_str(), none.figure.panels.len()), ("", 1));
     }
 }
