@@ -61,7 +61,7 @@ fn repaired_curves_and_dropout_paths_are_measured_and_reported_beside_the_others
         let expected = if shape.contains("6x5") { 23 } else { 15 };
         assert_eq!([points(&path), points(&repaired)], [expected, 7], "{shape}");
         let log = space.ok(&["logs", &repaired]).stdout;
-        assert_eq!(log, "neurons are rescaled by their statistics on 300 training images\n");
+        assert_eq!(log, "neurons are rescaled by their statistics on 250 training images\n");
     }
     let report = space.read("reports/default/report.md");
     let texts =

@@ -159,9 +159,9 @@ impl<'a> Half<'a> {
     /// Writes the incoming rows and biases of all kept neurons to `places`, such that they read
     /// those of the layer below at the places `below`.
     fn put_all_rows(&self, net: &mut Net, below: &Places, places: &Places) {
-        for l in 0..self.depth() {
+        for (l, places) in places.iter().enumerate() {
             let below = l.checked_sub(1).map(|l| &below[l][..]);
-            self.put_rows(net, l, below, &places[l]);
+            self.put_rows(net, l, below, places);
         }
     }
 
