@@ -453,7 +453,7 @@ mod tests {
         };
         let figure = Figure { panels: vec![panel], ..Figure::default() };
         assert_eq!(["A", "B", "C"].map(|text| count(&figure, text)), [1; 3]);
-        assert!(!shapes(&figure, "l cp", Some("0.7")).is_empty());
+        assert!(!shapes(&figure, "l cp", Some(".7")).is_empty());
     }
 
     #[test]
