@@ -64,7 +64,9 @@ fn barriers_by_shared_epochs_are_a_section_of_the_report_with_trunks_as_the_samp
     assert!(section.contains("the barrier of the loss is ") && section.contains(" nats at k = 0"));
     assert!(section.contains("figures/shared-start.svg"), "{section}");
     assert!(section.contains("trunks, 3 for each mean"), "{section}");
-    assert_eq!(section.lines().filter(|line| line.starts_with("| 3 | none | Linear ")).count(), 3);
+    let is_row = |line: &&str| line.starts_with("|      3 | none  | Linear ");
+    assert_eq!(section.lines().filter(is_row).count(), 3);
+    assert!(section.contains("; shared_start=true; ") && !section.contains("shared_start=false"));
     // The others are as without them.
     let summary = space.read("reports/default/tables/summary.csv");
     space.edit(", shared: shared-tables, figures: [figures, shared-figures]", ", figures: figures");

@@ -30,6 +30,7 @@ pub(super) struct AggregateStage;
 pub(super) struct Params {
     /// Whether the nets have a shared start (`shared_epochs`): the means are by the number of
     /// shared epochs, in `shared-start.csv`, and the sample consists of trunks.
+    // Left out where it is false, so that the recipes in reports of other nets keep their bytes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     shared_start: bool,
 }
