@@ -312,7 +312,7 @@ impl Field {
         let crossing = |[(p, a), (q, b)]: [(At, f64); 2]| {
             let share = a / (a - b);
             ((a < 0.0) != (b < 0.0) && share.is_finite())
-                .then(|| (p.0 + share * (q.0 - p.0), p.1 + share * (q.1 - p.1)))
+                .then_some((p.0 + share * (q.0 - p.0), p.1 + share * (q.1 - p.1)))
         };
         let mut segments = Vec::new();
         for (j, i) in (0..rows).flat_map(|j| (0..columns).map(move |i| (j, i))) {

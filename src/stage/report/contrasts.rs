@@ -27,6 +27,7 @@ struct Level {
 
 /// The change whose effect is tested.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are a few dozen, which are copied freely")]
 pub(super) enum Change {
     /// From one method to another.
     Method([Method; 2]),

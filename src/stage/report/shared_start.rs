@@ -198,8 +198,11 @@ mod tests {
         GroupMean { nets: 8, count: 4, average, mean, interval, range: (mean, mean) }
     }
 
+    /// Hidden layers, prior, and the means with half their intervals by the number of epochs.
+    type Means<'a> = (&'a str, &'a str, &'a [(u32, f64, Option<f64>)]);
+
     /// The same means for every metric.
-    fn starts(groups: &[(&str, &str, &[(u32, f64, Option<f64>)])]) -> SharedStarts {
+    fn starts(groups: &[Means]) -> SharedStarts {
         let mut starts = SharedStarts::new();
         for (hidden, prior, means) in groups {
             let (hidden, prior) = (hidden.parse().unwrap(), prior.parse().unwrap());

@@ -281,10 +281,8 @@ mod tests {
 
     /// Whether two nets differ in nothing but their last layer.
     fn only_last_differs(one: &Net, other: &Net) -> bool {
-        let hidden = 0..one.layers() - 1;
-        hidden
-            .map(|l| (one.weights(l), one.biases(l)) == (other.weights(l), other.biases(l)))
-            .all(|equal| equal)
+        let mut hidden = 0..one.layers() - 1;
+        hidden.all(|l| (one.weights(l), one.biases(l)) == (other.weights(l), other.biases(l)))
     }
 
     #[test]

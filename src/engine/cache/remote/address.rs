@@ -138,7 +138,7 @@ impl Address {
     pub(super) fn hint(&self) -> String {
         let is_set = |name: &&str| std::env::var_os(name).is_some();
         match self.scheme {
-            Scheme::S3 if !S3_CREDENTIALS.iter().any(|name| is_set(name)) => {
+            Scheme::S3 if !S3_CREDENTIALS.iter().any(is_set) => {
                 "set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or `AWS_SKIP_SIGNATURE=true` \
                  for a public bucket"
                     .into()
