@@ -116,8 +116,8 @@ fn a_negative_variance_among_others_is_refused() {
 fn a_variance_of_nan_is_refused() {
     let error = refused(&train("data: data, hidden: 3, prior: { normal: { variance: .nan } }"));
     insta::assert_snapshot!(error, @r"
-    error: pipeline.yaml:5:66: stage `nets`: `prior.normal.variance`: expected a number, found `.nan`
-    hint: write a number
+    error: pipeline.yaml:5:66: stage `nets`: `prior.normal.variance`: expected a number above zero, or one for each layer, such as `0.01x0.1`, found `.nan`
+    hint: write a number above zero, or one for each layer, such as `0.01x0.1`
     ");
 }
 
