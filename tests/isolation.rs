@@ -21,8 +21,10 @@ stages:
   words: { file: { path: words } }
   own: { images: { train: own.npz, validation: 100 } }
   theirs: { import: { data: own, file: theirs.safetensors } }
-  nets: { train: { data: own, hidden: 4, net: [1, 2], epochs: 1 } }
+  nets: { train: { data: own, hidden: 4, net: [1, 2, 3], epochs: 1 } }
   bends: { learn: { a: nets@net=1, b: nets@net=2, data: own, curve: bezier, epochs: 1 } }
+  together: { ensemble: { a: nets@net=1, b: nets@net=2, data: own, curve: linear } }
+  surface: { plane: { a: nets@net=1, b: nets@net=2, c: nets@net=3, data: own, points: 3 } }
   count:
     command:
       run: sh count.sh
