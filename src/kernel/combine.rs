@@ -7,7 +7,7 @@ use super::{add, per_isa};
 const RUN: usize = 64;
 
 per_isa! {
-    /// Overwrites `out`: element i is the sum of c x[i] over the `terms` (c, x), in their order,
+    /// Overwrites `out`: element i is the sum of `c x[i]` over the `terms` (c, x), in their order,
     /// starting from zero.
     ///
     /// With a single coefficient of 1 and others of 0 that is the element of its array, if all are
