@@ -12,7 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A running Slurm. Only one runs at a time, because its ports are fixed. Dropping it stops it.
+/// A running Slurm. Only one runs at a time, because a process has one set of ports. Dropping it
+/// stops it.
 struct Cluster {
     folder: TempDir,
     _only: MutexGuard<'static, ()>,
@@ -62,7 +63,9 @@ impl Cluster {
 
     fn script(&self, name: &str) -> Command {
         let mut command = Command::new(script(name));
-        command.env("SLURM_ONE", self.folder.path()).env("BASE_PORT", "17300");
+        // Daemons that a killed run of the tests has left behind keep their ports.
+        let port = 17_300 + 8 * (std::process::id() % 1_000);
+        command.env("SLURM_ONE", self.folder.path()).env("BASE_PORT", port.to_string());
         command
     }
 

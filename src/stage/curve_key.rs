@@ -6,9 +6,9 @@ use super::tables::{
     METRICS, POINTS, REFITS, SHARED_METRICS, SHARED_POINTS, SHARED_REFITS, TableSchema,
 };
 use crate::engine::stage::{Context, Hinted};
-use crate::study::curve::learn::LearnedCurve;
+use crate::study::curve::dropout_path::dropout_path;
 use crate::study::curve::refit::Targets;
-use crate::study::curve::{Center, Controls, CurveKind, CurveSpec, Method};
+use crate::study::curve::{Center, Controls, CurveKind, CurveSpec, Joined, Method, Path};
 use crate::study::net::{Hidden, Net, Prior, Shape};
 use anyhow::{Result, anyhow};
 use std::fmt;
@@ -24,18 +24,10 @@ pub(super) struct CurveKey {
 }
 
 impl CurveKey {
-    /// The key of `curve` between two nets; `targets` are those of a refit. It has no repair.
-    pub(super) fn of(
-        [a, b]: [&NetCard; 2],
-        curve: CurveKind,
-        center: Center,
-        targets: Option<Targets>,
-    ) -> Result<CurveKey> {
-        let pair = a.pair_with(b)?;
-        let (alignment, adjustment) = (b.aligned, targets);
-        let method = Method { curve, center, alignment, repair: false, adjustment };
-        let NetCard { hidden, prior, shared_epochs, .. } = *a;
-        Ok(CurveKey { hidden, prior, shared_epochs, method, pair })
+    /// The key of a curve by `method` between the nets of `pair`, of which one is `net`.
+    pub(super) fn of(net: &NetCard, method: Method, pair: PairName) -> CurveKey {
+        let NetCard { hidden, prior, shared_epochs, .. } = *net;
+        CurveKey { hidden, prior, shared_epochs, method, pair }
     }
 
     /// The tables of points, metrics and refits.
@@ -85,17 +77,35 @@ pub(super) fn check_bends(curve: CurveSpec, filled: &[&str]) -> Result<(), Hinte
     }
 }
 
-/// The learned curve of the slot `bends` between the nets `a` and `b`.
-pub(super) fn read_learned(cx: &Context, a: &Net, b: &Net) -> Result<(LearnedCurve, Controls)> {
-    let (bends, card) = read_bends(cx.input("bends")?.path(BENDS)?, a.shape())?;
-    if card.ends != digests_of_ends(cx)? {
-        let cause = "`bends` were learned between other nets than `a` and `b`";
-        let hint = "give this stage the `a` and `b` of the stage that learned them";
-        return Err(Hinted::new(cause, hint).into());
+/// The curve from `a` to `b` that a stage is to measure, and its kind. A learned one is read from
+/// the slot `bends`.
+pub(super) fn join<'n>(
+    curve: CurveSpec,
+    center: Center,
+    [a, b]: [&'n Net; 2],
+    cx: &Context,
+) -> Result<(CurveKind, Joined<'n>)> {
+    match curve {
+        CurveSpec::ClosedForm { curve, .. } => {
+            let path = Path::new(curve, center, a, b).map_err(|e| anyhow!("{e}"))?;
+            Ok((CurveKind::ClosedForm(curve), Joined::ClosedForm(path)))
+        }
+        CurveSpec::DropoutPath => {
+            let controls = dropout_path(a, b).map_err(|e| anyhow!("{e}"))?;
+            Ok((CurveKind::DropoutPath, Joined::Controls(controls)))
+        }
+        CurveSpec::Learned => {
+            let (bends, card) = read_bends(cx.input("bends")?.path(BENDS)?, a.shape())?;
+            if card.ends != digests_of_ends(cx)? {
+                let cause = "`bends` were learned between other nets than `a` and `b`";
+                let hint = "give this stage the `a` and `b` of the stage that learned them";
+                return Err(Hinted::new(cause, hint).into());
+            }
+            let nets = [vec![a.clone()], bends, vec![b.clone()]].concat();
+            let controls = Controls::new(card.curve.basis(), nets).map_err(|e| anyhow!("{e}"))?;
+            Ok((CurveKind::Learned(card.curve), Joined::Controls(controls)))
+        }
     }
-    let nets = [vec![a.clone()], bends, vec![b.clone()]].concat();
-    let controls = Controls::new(card.curve.basis(), nets).map_err(|e| anyhow!("{e}"))?;
-    Ok((card.curve, controls))
 }
 
 /// Refuses targets that only nets of one hidden layer have, before anything is computed.

@@ -2,19 +2,21 @@
 
 use super::artifact::{BENDS, Csv, IMAGES, NET, NetCard, OrEmpty, read_net};
 use super::compare;
-use super::curve_key::{CurveKey, check_bends, check_targets, read_learned, used_center};
+use super::curve_key::{CurveKey, check_bends, check_targets, join, used_center};
+use super::names::PairName;
 use super::quality::Splits;
 use super::tables::{METRICS, POINTS, REFITS, TableSchema};
 use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Hinted, Invocation, Slot, Stage};
 use crate::kernel::sparse::Sparse;
 use crate::study::bounded::{GridPoints, ImageCount, Rounds};
+use crate::study::curve::dropout_path::grid_with_controls;
 use crate::study::curve::metrics::{Lengths, Metrics, metrics};
 use crate::study::curve::refit::{Fit, RefitSettings, Targets, refit};
-use crate::study::curve::repair::{self, Original, repair};
-use crate::study::curve::{CURVES, Center, CurveKind, CurveSpec, Path, Point, dropout_path, grid};
+use crate::study::curve::repair::{self, repair};
+use crate::study::curve::{Center, CurveKind, CurveSpec, Joined, Method, Path, Point, grid};
 use crate::study::data::{Labelled, Split};
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
@@ -164,100 +166,80 @@ impl Stage for EvaluateStage {
     fn run(params: Params, cx: &Context) -> Result<()> {
         let (a, card_a) = read_net(cx.input("a")?.path(NET)?)?;
         let (b, card_b) = read_net(cx.input("b")?.path(NET)?)?;
-        let learned = match params.curve {
-            CurveSpec::Learned => Some(read_learned(cx, &a, &b)?),
-            CurveSpec::ClosedForm { .. } | CurveSpec::DropoutPath => None,
-        };
-        let (closed_form, kind) = match (params.curve, &learned) {
-            (CurveSpec::ClosedForm { curve, .. }, _) => (curve, CurveKind::ClosedForm(curve)),
-            (CurveSpec::DropoutPath, _) => (CURVES[0], CurveKind::DropoutPath),
-            (CurveSpec::Learned, Some((curve, _))) => (CURVES[0], CurveKind::Learned(*curve)),
-            (CurveSpec::Learned, None) => bail!("BUG: a learned curve without bends"),
-        };
-        let key = params.key(&card_a, &card_b, kind)?;
+        let pair = card_a.pair_with(&card_b)?;
+        let (kind, joined) = join(params.curve, params.center, [&a, &b], cx)?;
+        let key = params.key(&card_a, &card_b, kind, pair);
         let splits = Splits::read(cx.input("data")?)?;
-        // Of a curve that has no closed form, only the correlation of the ends.
-        let path = Path::new(closed_form, params.center, &a, &b).map_err(|e| anyhow!("{e}"))?;
         check_targets(params.curve, params.wa_targets, a.shape())?;
         splits.check(a.shape())?;
-        let correlation = path.correlation();
+        let correlation = match &joined {
+            Joined::ClosedForm(path) => path.correlation(),
+            Joined::Controls(_) => {
+                Path::straight(&a, &b).map_err(|e| anyhow!("{e}"))?.correlation()
+            }
+        };
         let along = |measure: &dyn Fn(&Sparse, &[u16]) -> Vec<Point>| {
             splits.measure(params.train_images, |data| measure(&data.images, &data.labels))
         };
         let points = params.points.get();
-        let controls = match (learned, params.curve) {
-            (Some((_, controls)), _) => Some((controls, grid(points))),
-            (None, CurveSpec::DropoutPath) => {
-                let path = dropout_path::dropout_path(&a, &b).map_err(|e| anyhow!("{e}"))?;
-                let ts = dropout_path::grid_with_controls(&path, points);
-                Some((path, ts))
-            }
-            (None, _) => None,
+        let ts = match (params.curve, &joined) {
+            (CurveSpec::DropoutPath, Joined::Controls(path)) => grid_with_controls(path, points),
+            _ => grid(points),
         };
-        let measured = if params.repair {
-            let ts = grid(points);
-            let original = match &controls {
-                Some((controls, _)) => Original::Controls(controls),
-                None => Original::ClosedForm(&path),
-            };
-            let training = splits.training_head(Some(params.repair_images));
-            let repaired = repair(original, &ts, &training.images, cx.threads());
-            let repaired = repaired.map_err(|e| anyhow!("{e}"))?;
-            log_images(training.images.rows());
-            Measured {
-                points: along(&|images, labels| repaired.measure(images, labels, cx.threads())),
+        let measured = match joined {
+            joined if params.repair => {
+                let training = splits.training_head(Some(params.repair_images));
+                let repaired = repair(joined, &ts, &training.images, cx.threads());
+                let repaired = repaired.map_err(|e| anyhow!("{e}"))?;
+                log_images(training.images.rows());
+                Measured {
+                    points: along(&|images, labels| repaired.measure(images, labels, cx.threads())),
+                    first_segment: ts.len(),
+                    lengths: Lengths::of(repaired.nets()),
+                    correlation,
+                    fits: Vec::new(),
+                }
+            }
+            Joined::ClosedForm(path) if params.curve.is_refitted() => {
+                let training = splits.training_head(params.wa_images);
+                let Labelled { images, labels, .. } = &*training;
+                let settings = RefitSettings {
+                    targets: params.wa_targets,
+                    points: params.wa_points.get(),
+                    refine: params.wa_refine.get(),
+                };
+                let refitted = refit(path, settings, images, labels, cx.threads());
+                let refitted = refitted.map_err(|e| anyhow!("{e}"))?;
+                Measured {
+                    points: along(&|images, labels| refitted.measure(images, labels, cx.threads())),
+                    first_segment: refitted.first_segment(),
+                    lengths: Lengths::of(refitted.nets()),
+                    correlation,
+                    fits: refitted.fits().map(|fit| (images.rows(), fit)).collect(),
+                }
+            }
+            joined => Measured {
+                points: along(&|images, labels| joined.measure(&ts, images, labels, cx.threads())),
                 first_segment: ts.len(),
-                lengths: Lengths::of(repaired.nets()),
+                lengths: Lengths::of(ts.iter().map(|&t| joined.point(t))),
                 correlation,
                 fits: Vec::new(),
-            }
-        } else if let Some((controls, ts)) = controls {
-            Measured {
-                points: along(&|images, labels| {
-                    controls.measure(&ts, images, labels, cx.threads())
-                }),
-                first_segment: ts.len(),
-                lengths: controls.lengths(&ts),
-                correlation,
-                fits: Vec::new(),
-            }
-        } else if params.curve.is_refitted() {
-            let training = splits.training_head(params.wa_images);
-            let Labelled { images, labels, .. } = &*training;
-            let settings = RefitSettings {
-                targets: params.wa_targets,
-                points: params.wa_points.get(),
-                refine: params.wa_refine.get(),
-            };
-            let refitted = refit(path, settings, images, labels, cx.threads());
-            let refitted = refitted.map_err(|e| anyhow!("{e}"))?;
-            Measured {
-                points: along(&|images, labels| refitted.measure(images, labels, cx.threads())),
-                first_segment: refitted.first_segment(),
-                lengths: Lengths::of(refitted.nets()),
-                correlation,
-                fits: refitted.fits().map(|fit| (images.rows(), fit)).collect(),
-            }
-        } else {
-            let ts = grid(points);
-            Measured {
-                points: along(&|images, labels| path.measure(&ts, images, labels, cx.threads())),
-                first_segment: ts.len(),
-                lengths: Lengths::of(ts.iter().map(|&t| path.point(t))),
-                correlation,
-                fits: Vec::new(),
-            }
+            },
         };
         measured.write(&key, cx)
     }
 }
 
 impl Params {
-    fn key(&self, a: &NetCard, b: &NetCard, curve: CurveKind) -> Result<CurveKey> {
-        let targets = self.curve.is_refitted().then_some(self.wa_targets);
-        let mut key = CurveKey::of([a, b], curve, self.center, targets)?;
-        key.method.repair = self.repair;
-        Ok(key)
+    fn key(&self, a: &NetCard, b: &NetCard, curve: CurveKind, pair: PairName) -> CurveKey {
+        let method = Method {
+            curve,
+            center: self.center,
+            alignment: b.aligned,
+            repair: self.repair,
+            adjustment: self.curve.is_refitted().then_some(self.wa_targets),
+        };
+        CurveKey::of(a, method, pair)
     }
 }
 
@@ -347,8 +329,9 @@ mod tests {
             CurveSpec::DropoutPath => CurveKind::DropoutPath,
             CurveSpec::Learned => CurveKind::Learned("chain:3".parse().unwrap()),
         };
-        let key = params.key(&card(End::A, None), &card(End::B, aligned), kind);
-        key.unwrap().method.name()
+        let key =
+            params.key(&card(End::A, None), &card(End::B, aligned), kind, "1".parse().unwrap());
+        key.method.name()
     }
 
     #[test]

@@ -5,16 +5,15 @@ pub(super) mod results;
 
 use super::artifact::{BENDS, Csv, IMAGES, NET, read_net};
 use super::compare;
-use super::curve_key::{CurveKey, check_bends, check_targets, read_learned, used_center};
+use super::curve_key::{CurveKey, check_bends, check_targets, join, used_center};
 use super::quality::Splits;
 use super::tables::ENSEMBLES;
 use crate::engine::stage::pairing::Moves;
 use crate::engine::stage::{Arity, Changes, Context, Hinted, Invocation, Slot, Stage};
 use crate::study::bounded::{ImageCount, Members};
-use crate::study::curve::dropout_path::dropout_path;
 use crate::study::curve::ensemble::{CurveNets, EnsembleKind};
 use crate::study::curve::refit::Targets;
-use crate::study::curve::{Center, CurveKind, CurveSpec, Path};
+use crate::study::curve::{Center, CurveSpec, Joined, Method};
 use crate::study::data::Split;
 use crate::study::net::EnsembleQuality;
 use anyhow::{Result, anyhow, bail};
@@ -88,41 +87,29 @@ impl Stage for EnsembleStage {
         let Params { curve, members, center, wa_targets, wa_images, train_images } = params;
         let (a, card_a) = read_net(cx.input("a")?.path(NET)?)?;
         let (b, card_b) = read_net(cx.input("b")?.path(NET)?)?;
-        let splits = Splits::read(cx.input("data")?)?;
-        let (members, threads) = (members.get(), cx.threads());
-        let targets = curve.is_refitted().then_some(wa_targets);
-        let key = |kind| CurveKey::of([&card_a, &card_b], kind, center, targets);
+        let pair = card_a.pair_with(&card_b)?;
         if card_a.shared_epochs.is_some() {
             let cause = "the nets have a shared start, and ensembles are of independent nets";
             return Err(Hinted::new(cause, "remove `shared_epochs` from the nets").into());
         }
+        let (kind, joined) = join(curve, center, [&a, &b], cx)?;
+        let splits = Splits::read(cx.input("data")?)?;
         check_targets(curve, wa_targets, a.shape())?;
         splits.check(a.shape())?;
-        let (key, nets) = match curve {
-            CurveSpec::Learned => {
-                let (kind, controls) = read_learned(cx, &a, &b)?;
-                let nets = CurveNets::along(|t| controls.point(t), members);
-                (key(CurveKind::Learned(kind))?, nets)
+        let (members, threads) = (members.get(), cx.threads());
+        let nets = match joined {
+            Joined::ClosedForm(path) if curve.is_refitted() => {
+                let training = splits.training_head(wa_images);
+                let (images, labels) = (&training.images, &training.labels);
+                CurveNets::refitted(path, wa_targets, members, images, labels, threads)
+                    .map_err(|e| anyhow!("{e}"))?
             }
-            CurveSpec::DropoutPath => {
-                let path = dropout_path(&a, &b).map_err(|e| anyhow!("{e}"))?;
-                let nets = CurveNets::along(|t| path.point(t), members);
-                (key(CurveKind::DropoutPath)?, nets)
-            }
-            CurveSpec::ClosedForm { curve, refitted } => {
-                let key = key(CurveKind::ClosedForm(curve))?;
-                let path = Path::new(curve, center, &a, &b).map_err(|e| anyhow!("{e}"))?;
-                let nets = if refitted {
-                    let training = splits.training_head(wa_images);
-                    let (images, labels) = (&training.images, &training.labels);
-                    CurveNets::refitted(path, wa_targets, members, images, labels, threads)
-                        .map_err(|e| anyhow!("{e}"))?
-                } else {
-                    CurveNets::along(|t| path.point(t), members)
-                };
-                (key, nets)
-            }
+            joined => CurveNets::along(|t| joined.point(t), members),
         };
+        let adjustment = curve.is_refitted().then_some(wa_targets);
+        let method =
+            Method { curve: kind, center, alignment: card_b.aligned, repair: false, adjustment };
+        let key = CurveKey::of(&card_a, method, pair);
         let measured =
             splits.measure(train_images, |data| nets.measure(&data.images, &data.labels, threads));
         table(&key, members, &measured)?.write(&cx.output(ENSEMBLES.file))

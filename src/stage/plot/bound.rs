@@ -1,10 +1,10 @@
-//! The figure of the learned curve as the bound: how far the other methods are above it.
+//! The figure of the other methods beside the learned curve.
 
 use super::captions::join;
 use super::drawing::{
-    CaptionedFigure, FigureLine, PanelLines, Texts, columns, prior_title, styles, with_biases,
+    CaptionedFigure, FigureLine, LinePoint, PanelLines, Texts, columns, marker_shift, prior_title,
+    styles, with_biases,
 };
-use super::figures::MARKER_SHIFT;
 use super::messages::{by_width, peaks, spread_of};
 use super::results::Results;
 use crate::report::axis::Axis;
@@ -12,7 +12,7 @@ use crate::report::figure::{Mark, ReferenceLine, Series};
 use crate::stage::names::PairName;
 use crate::stage::rows::{CurveGroup, GroupMean, Metric, NetFamily, samples};
 use crate::study::curve::Method;
-use crate::study::net::Prior;
+use crate::study::net::{Hidden, Prior};
 use crate::study::stats::{Average, Interval, Sample};
 use std::collections::{BTreeMap, BTreeSet};
 use std::slice::from_ref;
@@ -26,16 +26,20 @@ impl Results {
         let bound = Method::bound(&methods);
         let families = NetFamily::by_width(self.hiddens());
         let line = |family: &NetFamily, prior: Prior, i: usize, style: usize| {
-            let others = methods.len() - 1;
             let series = Series {
                 label: methods[i].title(),
                 facets: vec![("prior", prior.to_string()), ("method", methods[i].name())],
                 style,
                 mark: Mark::Points,
-                shift: MARKER_SHIFT * (i as f64 - 0.5 * others as f64),
+                shift: marker_shift(i, methods.len()),
                 ..Series::default()
             };
-            Some(self.line_of_ratios(family, (prior, methods[i]), bound?, series))
+            let bound = bound?;
+            let point = |&(hidden, width): &(Hidden, usize)| {
+                let group = CurveGroup { hidden, prior, method: methods[i] };
+                self.ratios_at(width as f64, group, bound)
+            };
+            Some(FigureLine::of_points(series, family.nets.iter().filter_map(point).collect()))
         };
         let panel = |family: &NetFamily, prior: Prior| PanelLines {
             title: format!("{}{}", prior_title(prior), with_biases(family.biases)),
@@ -81,61 +85,36 @@ impl Results {
         drawn
     }
 
-    /// The ratios of a method's largest errors to those of `bound`, by width.
-    fn line_of_ratios(
-        &self,
-        family: &NetFamily,
-        (prior, method): (Prior, Method),
-        bound: Method,
-        series: Series,
-    ) -> FigureLine {
-        let (mut groups, mut means) = (Vec::new(), Vec::new());
-        let (mut points, mut band, mut dots) = (Vec::new(), Vec::new(), Vec::new());
-        for (hidden, width) in &family.nets {
-            let of = |method| {
-                let group = CurveGroup { hidden: *hidden, prior, method };
-                self.pairs.get(&(group, Metric::MaxError))
-            };
-            let (Some(errors), Some(bounds)) = (of(method), of(bound)) else { continue };
-            let log = |(pair, error): (&PairName, &f64)| {
-                let bound = bounds.get(pair).filter(|bound| **bound > 0.0 && *error > 0.0)?;
-                Some((pair.clone(), libm::log(error / bound)))
-            };
-            let logs: BTreeMap<PairName, f64> = errors.iter().filter_map(log).collect();
-            // The tables hold finite numbers alone.
-            let Ok(samples) = samples(from_ref(&logs)) else { continue };
-            let (Some(mean), estimate) = Sample::pooled(&samples) else { continue };
-            let mean = libm::exp(mean);
-            let ratios = || logs.values().copied().map(libm::exp);
-            let interval = estimate.map(|estimate| {
-                let Interval { low, high } = estimate.interval();
-                Interval { low: libm::exp(low), high: libm::exp(high) }
-            });
-            let nets: BTreeSet<String> = logs.keys().flat_map(PairName::nets).collect();
-            if interval.is_none() && logs.len() > 1 {
-                dots.extend(ratios().map(|ratio| (*width as f64, ratio)));
-            }
-            groups.push(CurveGroup { hidden: *hidden, prior, method });
-            points.push((*width as f64, mean));
-            band.push(interval.map(|interval| (interval.low, interval.high)));
-            means.push(GroupMean {
-                nets: nets.len(),
-                count: logs.len(),
-                average: Average::Geometric,
-                mean,
-                interval,
-                range: (
-                    ratios().fold(f64::INFINITY, f64::min),
-                    ratios().fold(f64::NEG_INFINITY, f64::max),
-                ),
-            });
-        }
-        let dots = Series {
-            mark: Mark::Dots,
-            points: dots,
-            note: "single pair".to_owned(),
-            ..series.clone()
+    /// The ratios of a group's largest errors to those of `bound`, at the width `x`; `None` if the
+    /// two join no pair in common.
+    fn ratios_at(&self, x: f64, group: CurveGroup, bound: Method) -> Option<LinePoint> {
+        let of = |method| self.pairs.get(&(CurveGroup { method, ..group }, Metric::MaxError));
+        let (errors, bounds) = (of(group.method)?, of(bound)?);
+        let log = |(pair, error): (&PairName, &f64)| {
+            let bound = bounds.get(pair).filter(|bound| **bound > 0.0 && *error > 0.0)?;
+            Some((pair.clone(), libm::log(error / bound)))
         };
-        FigureLine { groups, means, series: vec![dots, Series { points, band, ..series }] }
+        let logs: BTreeMap<PairName, f64> = errors.iter().filter_map(log).collect();
+        let values: Vec<f64> = logs.values().copied().map(libm::exp).collect();
+        let nets: BTreeSet<String> = logs.keys().flat_map(PairName::nets).collect();
+        // The tables hold finite numbers alone.
+        let (mean, estimate) = Sample::pooled(&samples(from_ref(&logs)).ok()?);
+        let interval = estimate.map(|estimate| {
+            let Interval { low, high } = estimate.interval();
+            Interval { low: libm::exp(low), high: libm::exp(high) }
+        });
+        let range = (
+            values.iter().copied().fold(f64::INFINITY, f64::min),
+            values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        );
+        let mean = GroupMean {
+            nets: nets.len(),
+            count: values.len(),
+            average: Average::Geometric,
+            mean: libm::exp(mean?),
+            interval,
+            range,
+        };
+        Some(LinePoint { x, group: Some(group), mean, values })
     }
 }

@@ -281,6 +281,17 @@ pub(super) fn remove_bands(panels: &mut [Panel]) {
     panels.iter_mut().flat_map(|panel| &mut panel.series).for_each(|series| series.band.clear());
 }
 
+/// Pixels by which the marker of line `i` of `lines` is shifted, so that markers at one width do not
+/// hide each other.
+pub(super) fn marker_shift(i: usize, lines: usize) -> f64 {
+    /// Between neighbours.
+    const NEIGHBOURS: f64 = 2.0;
+    /// Between the first and the last one, at most.
+    const ENDS: f64 = 18.0;
+    let gaps = lines.saturating_sub(1) as f64;
+    NEIGHBOURS.min(ENDS / gaps.max(1.0)) * (i as f64 - 0.5 * gaps)
+}
+
 /// A style for each method: the dash shows its base curve, the colour the changes to it.
 /// A method whose style is taken gets the next free one.
 pub(super) fn styles(methods: &[Method]) -> Vec<usize> {

@@ -2,9 +2,9 @@
 
 use super::captions::{NO_DATA, join};
 use super::drawing::{
-    CaptionedFigure, FigureLine, LinePoint, PanelLines, Texts, prior_title, styles, with_biases,
+    CaptionedFigure, FigureLine, LinePoint, PanelLines, Texts, marker_shift, prior_title, styles,
+    with_biases,
 };
-use super::figures::MARKER_SHIFT;
 use super::messages::{Value, place, spread};
 use super::results::Results;
 use crate::report::axis::Axis;
@@ -17,9 +17,6 @@ use std::collections::BTreeMap;
 
 /// The styles of the two nets alone and together: ink, solid and dashed.
 const INK: [usize; 2] = [6, 13];
-
-/// Pixels between the first and the last marker at one width, at most.
-const MOST_SHIFTED: f64 = 18.0;
 
 impl Results {
     /// All ensembles by width, one row of panels per prior and one panel per metric.
@@ -111,8 +108,6 @@ impl Results {
     ) -> Vec<FigureLine> {
         let (all, methods) = (self.ensembles.all(), self.ensembles.methods());
         let style_of: BTreeMap<_, _> = methods.iter().copied().zip(styles(&methods)).collect();
-        let gaps = all.len().saturating_sub(1) as f64;
-        let shift = MARKER_SHIFT.min(MOST_SHIFTED / gaps.max(1.0));
         let line = |(i, &ensemble): (usize, &Ensemble)| {
             let (style, mark) = match ensemble.kind {
                 EnsembleKind::Single => (INK[0], Mark::Points),
@@ -128,7 +123,7 @@ impl Results {
                 facets,
                 style,
                 mark,
-                shift: shift * (i as f64 - 0.5 * gaps),
+                shift: marker_shift(i, all.len()),
                 ..Series::default()
             };
             FigureLine::of_points(series, self.points_at(ensemble, family, prior, metric))

@@ -5,7 +5,7 @@
 use super::captions::{NO_DATA, join, not_above_zero, with_hidden};
 use super::drawing::{
     CaptionedFigure, DOTTED, FigureLine, MAX_BANDS, PanelLines, Texts, axis_of_depth, axis_of_t,
-    columns, figure, prior_title, remove_bands, styles, with_biases,
+    columns, figure, marker_shift, prior_title, remove_bands, styles, with_biases,
 };
 use super::messages::{
     Value, by_depth, by_variance, by_width, extremes, peaks, peaks_of, prior_phrase, spread,
@@ -132,9 +132,6 @@ pub(super) const MAX_ERROR: &str = "largest test error on the curve, %";
 /// The widths of the talk's figures.
 pub(super) const TALK_NARROW: usize = 50;
 const TALK_WIDE: usize = 1000;
-
-/// Pixels between the markers of neighbouring methods at one width.
-pub(super) const MARKER_SHIFT: f64 = 2.0;
 
 impl Results {
     fn training_figure(&self) -> CaptionedFigure {
@@ -544,7 +541,7 @@ impl Results {
                 facets: vec![("prior", prior.to_string()), ("method", method.name())],
                 style,
                 mark: Mark::Points,
-                shift: MARKER_SHIFT * (i as f64 - 0.5 * (methods.len() - 1) as f64),
+                shift: marker_shift(i, methods.len()),
                 ..Series::default()
             };
             let mut line = self.line_against(series.clone(), metric, |group| {

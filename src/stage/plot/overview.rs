@@ -2,9 +2,9 @@
 
 use super::captions::join;
 use super::drawing::{
-    CaptionedFigure, FigureLine, PanelLines, Texts, axis_of_depth, axis_of_t, styles,
+    CaptionedFigure, FigureLine, PanelLines, Texts, axis_of_depth, axis_of_t, marker_shift, styles,
 };
-use super::figures::{MARKER_SHIFT, MAX_ERROR, TALK_NARROW};
+use super::figures::{MAX_ERROR, TALK_NARROW};
 use super::messages::{number, prior_phrase};
 use super::results::Results;
 use crate::report::axis::Axis;
@@ -51,7 +51,7 @@ impl Results {
                 facets: vec![("prior", prior.to_string()), ("method", method.name())],
                 style,
                 mark: Mark::Points,
-                shift: MARKER_SHIFT * (i as f64 - 0.5 * (methods.len() - 1) as f64),
+                shift: marker_shift(i, methods.len()),
                 ..Series::default()
             };
             self.line_against(series, Metric::MaxError, |group| {

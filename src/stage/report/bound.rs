@@ -1,4 +1,4 @@
-//! The learned curve as the bound: how far the other methods are above it.
+//! The other methods beside the learned curve, which was expected to be a lower bound.
 
 use super::Report;
 use super::conclusions::{Conclusion, Outcome};
@@ -34,9 +34,17 @@ struct Comparison {
     closed: (Method, f64),
 }
 
+/// The number of combinations that the verdict names.
+const NAMED: usize = 3;
+
 impl Comparison {
     fn holds(&self) -> bool {
         self.learned.1 <= self.closed.1
+    }
+
+    /// The loss on the learned curve over that on the closed-form one.
+    fn ratio(&self) -> f64 {
+        self.learned.1 / self.closed.1
     }
 }
 
@@ -141,7 +149,7 @@ fn verdict_on_errors(measured: &Measured, bound: &Conclusion) -> Option<Sentence
 
 /// Where the learned curve has the lowest training loss, and where not.
 fn verdict_on_losses(compared: &[Comparison]) -> Option<Sentence> {
-    let above: Vec<&Comparison> = compared.iter().filter(|cell| !cell.holds()).collect();
+    let mut above: Vec<&Comparison> = compared.iter().filter(|cell| !cell.holds()).collect();
     let (all, holds) = (compared.len(), compared.len() - above.len());
     if all == 0 {
         return None;
@@ -149,19 +157,30 @@ fn verdict_on_losses(compared: &[Comparison]) -> Option<Sentence> {
     let what = "the largest training loss on the learned curve is at most that on the best \
                 closed-form one";
     if above.is_empty() {
-        let lead = format!("At each of the {all} combinations of nets and prior, {what}.");
+        let lead = match all {
+            1 => format!("With these nets, {what}."),
+            _ => format!("At each of the {all} combinations of nets and prior, {what}."),
+        };
         return Some(Sentence::new(lead, String::new()));
     }
     let lead = format!("At {holds} of {all} combinations of nets and prior, {what}.");
+    above.sort_by(|a, b| b.ratio().total_cmp(&a.ratio()));
     let each: Vec<String> = above
         .iter()
+        .take(NAMED)
         .map(|cell| {
             let (hidden, prior) = (cell.hidden, prior_name(cell.prior));
-            let (method, factor) = (cell.closed.0.title(), cell.learned.1 / cell.closed.1);
-            format!("h = {hidden} {prior} ({method} is lower by a factor of {factor:.2})")
+            let (method, ratio) = (cell.closed.0.title(), cell.ratio());
+            format!("h = {hidden} {prior} ({method} is lower by a factor of {ratio:.2})")
         })
         .collect();
-    Some(Sentence::new(lead, format!("It is not at {}.", list(&each))))
+    let rest = match above.len() - each.len() {
+        0 => format!("It is not at {}.", list(&each)),
+        others => {
+            format!("It is not at {others} others, which the table lists, and at {}.", list(&each))
+        }
+    };
+    Some(Sentence::new(lead, rest))
 }
 
 fn table(report: &Report, compared: &[Comparison]) -> Result<TableBlock> {
@@ -175,7 +194,7 @@ fn table(report: &Report, compared: &[Comparison]) -> Result<TableBlock> {
             nats(cell.learned.1),
             Cell::text(cell.closed.0.title()),
             nats(cell.closed.1),
-            Cell::number(Some(cell.learned.1 / cell.closed.1), |ratio| format!("{ratio:.2}")),
+            Cell::number(Some(cell.ratio()), |ratio| format!("{ratio:.2}")),
         ]
     };
     Ok(TableBlock {
@@ -269,7 +288,11 @@ mod tests {
         assert_eq!((cell.pairs, cell.closed.0.name(), cell.closed.1), (2, "linear".into(), 1.5));
         assert!(cell.holds());
         let sentence = verdict_on_losses(&compared).unwrap();
-        assert!(sentence.lead.starts_with("At each of the 1 combinations"), "{}", sentence.lead);
+        assert!(
+            sentence.lead.starts_with("With these nets, the largest training loss"),
+            "{}",
+            sentence.lead
+        );
     }
 
     #[test]

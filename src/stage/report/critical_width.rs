@@ -3,9 +3,9 @@
 use super::Report;
 use super::contrasts::{SIGNIFICANCE, p_text, two_decimals};
 use super::full_tables::folded;
-use super::measured::Measured;
+use super::measured::{Measured, examples};
 use super::questions::text;
-use super::sentences::{Sentence, averaged, curve_name, list, prior_name, priors_of};
+use super::sentences::{Sentence, averaged, capitalised, curve_name, list, prior_name, priors_of};
 use crate::report::document::{Block, Cell, Column, TableBlock};
 use crate::report::table::Align;
 use crate::stage::plot::Subject;
@@ -124,7 +124,7 @@ fn verdict_on_law(measured: &Measured, tests: &[ExponentTest]) -> Option<Sentenc
         (0, _, _) => "The excess falls more slowly than h^(−1/2) with some methods.",
         _ => "The excess falls faster than h^(−1/2) with some methods, more slowly with others.",
     };
-    let each = examples(measured).into_iter().filter_map(|method| {
+    let each = examples(&measured.methods()).into_iter().filter_map(|method| {
         let law = fitted.iter().find(|test| test.method == method)?.law.law?;
         Some(format!("{} on {}", exponent_text(&law), curve_name(method)))
     });
@@ -146,7 +146,7 @@ fn verdict_on_law(measured: &Measured, tests: &[ExponentTest]) -> Option<Sentenc
 fn verdict_on_width(measured: &Measured, family: &NetFamily) -> Result<Option<Sentence>> {
     let Some(prior) = measured.reference_prior() else { return Ok(None) };
     let (mut points, mut noises) = (Vec::new(), Vec::new());
-    for method in examples(measured) {
+    for method in examples(&measured.methods()) {
         let pairs = &measured.tests.pairs;
         let law = WidthLaw::new(pairs, family, (method, &[prior]), Metric::ExcessError)?;
         let on = |crossing: &Crossing| {
@@ -160,8 +160,7 @@ fn verdict_on_width(measured: &Measured, family: &NetFamily) -> Result<Option<Se
     if points.is_empty() {
         return Ok(None);
     }
-    let mut name = prior_name(prior);
-    name[..1].make_ascii_uppercase();
+    let name = capitalised(&prior_name(prior));
     let lead = format!("{name}, the excess falls below 1 point at {}.", list(&points));
     let errors = family.nets.iter().filter_map(|(hidden, _)| noise(measured, *hidden, prior));
     let (least, most) =
@@ -176,15 +175,6 @@ fn verdict_on_width(measured: &Measured, family: &NetFamily) -> Result<Option<Se
         ),
     };
     Ok(Some(Sentence::new(lead, rest)))
-}
-
-/// The methods that the sentences name: the reference and the most elaborate one on its curve,
-/// chosen by their kind.
-fn examples(measured: &Measured) -> Vec<Method> {
-    let Some(reference) = measured.reference_method() else { return Vec::new() };
-    let mut methods = vec![reference, measured.most_elaborate(reference)];
-    methods.dedup();
-    methods
 }
 
 /// The standard error of the test error of the nets at the ends, in points.

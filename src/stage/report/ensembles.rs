@@ -4,10 +4,10 @@
 use super::Report;
 use super::contrasts::{Effect, SIGNIFICANCE, digits, p_text};
 use super::full_tables::{folded, hidden_cell};
-use super::measured::mean_text;
+use super::measured::{examples, mean_text};
 use super::questions::text;
 use super::recipe::{node_of, stage_and_values};
-use super::sentences::{Sentence, averaged, curve_name, list};
+use super::sentences::{Sentence, averaged, capitalised, curve_name, list};
 use crate::engine::key::{Artifact, Digest};
 use crate::engine::stage::Input;
 use crate::report::document::{Block, Cell, Column, Source, TableBlock};
@@ -18,7 +18,6 @@ use crate::stage::ensemble::results::{
 use crate::stage::plot::Subject;
 use crate::stage::rows::{is_plain, samples};
 use crate::stage::tables::ENSEMBLES;
-use crate::study::curve::Method;
 use crate::study::curve::ensemble::EnsembleKind;
 use crate::study::net::{BINS, Hidden, Prior, Widths};
 use crate::study::stats::{Estimate, Interval, NotFinite, Sample, holm, noise_of_difference};
@@ -319,27 +318,6 @@ fn ratios(contrasts: &[&Contrast]) -> Option<String> {
     });
     let each: Vec<String> = each.collect();
     (!each.is_empty()).then(|| list(&each))
-}
-
-/// The methods that the sentences name: the first without alignment and adjustment, and the most
-/// elaborate one on its curve, chosen by their kind.
-fn examples(methods: &[Method]) -> Vec<Method> {
-    let Some(&first) = methods.iter().find(|method| method.is_base()).or(methods.first()) else {
-        return Vec::new();
-    };
-    let parts = |method: &Method| (method.alignment.is_some(), method.adjustment.is_some());
-    let of_curve = methods.iter().copied().filter(|method| method.base() == first.base());
-    // Of equal ones the last is the maximum, so the order is reversed: the first wins.
-    let all: Vec<Method> = of_curve.collect();
-    let most = all.into_iter().rev().max_by_key(parts).unwrap_or(first);
-    let mut examples = vec![first, most];
-    examples.dedup();
-    examples
-}
-
-fn capitalised(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// A row for each comparison, with a cell for each metric.

@@ -117,21 +117,14 @@ impl Measured {
         self.summaries.get(&(group, metric)).map(|summary| &summary.mean)
     }
 
-    /// The method that others are compared with: the first one of the talk's order that is neither
-    /// aligned nor adjusted, or else the first one.
+    /// The method that others are compared with, see [`reference`].
     pub(super) fn reference_method(&self) -> Option<Method> {
-        let methods = self.methods();
-        methods.iter().find(|method| method.is_base()).or(methods.first()).copied()
+        reference(&self.methods())
     }
 
-    /// The most elaborate method on the curve of `base`: with alignment and adjustment, or else
-    /// with alignment, or else with adjustment.
+    /// See [`most_elaborate`].
     pub(super) fn most_elaborate(&self, base: Method) -> Method {
-        let parts = |method: &Method| (method.alignment.is_some(), method.adjustment.is_some());
-        let of_base = self.methods().into_iter().filter(|method| method.base() == base.base());
-        // The last of equal ones would be the maximum, so the order is reversed: the first wins.
-        let all: Vec<Method> = of_base.collect();
-        all.into_iter().rev().max_by_key(parts).unwrap_or(base)
+        most_elaborate(&self.methods(), base)
     }
 
     /// The prior that others are compared with: none, or else the first one.
@@ -202,6 +195,29 @@ impl Measured {
             wide: widths.iter().filter(|width| **width > 0.5).count(),
         })
     }
+}
+
+/// The first method that is neither aligned nor adjusted, or else the first one.
+fn reference(methods: &[Method]) -> Option<Method> {
+    methods.iter().find(|method| method.is_base()).or(methods.first()).copied()
+}
+
+/// The most elaborate method on the curve of `base`: with alignment and adjustment, or else with
+/// alignment, or else with adjustment.
+fn most_elaborate(methods: &[Method], base: Method) -> Method {
+    let parts = |method: &Method| (method.alignment.is_some(), method.adjustment.is_some());
+    let of_base = methods.iter().copied().filter(|method| method.base() == base.base());
+    // The last of equal ones is the maximum, so the order is reversed: the first wins.
+    of_base.rev().max_by_key(parts).unwrap_or(base)
+}
+
+/// The methods that sentences name: the reference and the most elaborate one on its curve, chosen
+/// by their kind.
+pub(super) fn examples(methods: &[Method]) -> Vec<Method> {
+    let Some(reference) = reference(methods) else { return Vec::new() };
+    let mut examples = vec![reference, most_elaborate(methods, reference)];
+    examples.dedup();
+    examples
 }
 
 fn mark(summary: &MetricSummary, published: f64, images: usize) -> Option<Mark> {

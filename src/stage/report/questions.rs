@@ -7,7 +7,7 @@ use super::critical_width;
 use super::endpoints;
 use super::measured::Measured;
 use super::prior_action;
-use super::sentences::{self, Sentence, list, prior_name};
+use super::sentences::{self, Sentence, capitalised, list, prior_name};
 use crate::report::document::{Block, Explorer, TableBlock};
 use crate::report::markdown::escape;
 use crate::stage::plot::Subject;
@@ -134,10 +134,4 @@ pub(super) fn claim(report: &Report, id: &str, conclusion: &Conclusion) -> Resul
         }));
     }
     Ok(blocks)
-}
-
-/// The text with a capital letter at its start.
-fn capitalised(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }

@@ -377,8 +377,7 @@ pub(super) fn noise(measured: &Measured) -> Option<Sentence> {
         };
     }
     lead += ".";
-    let mut prior = prior_name(prior);
-    prior[..1].make_ascii_uppercase();
+    let prior = capitalised(&prior_name(prior));
     let rest = format!("{prior}, the mean excess is {}.", list(&levels));
     let more = "The excess is over the worse net; the noise is two standard errors of the \
                 difference of two test errors.";
@@ -552,6 +551,12 @@ pub(super) fn list(items: &[String]) -> String {
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
+}
+
+/// The text with a capital letter at its start.
+pub(super) fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@
 
 use super::layer::{Activations, Layer, Packed};
 use super::measure::piece;
-use super::metrics::Lengths;
 use super::path::same_shape;
 use super::{Center, Path, Point, linear};
 use crate::kernel::combine::combine;
@@ -131,11 +130,6 @@ impl Controls {
         let mut net = Net::zeros(self.nets[0].shape());
         net.params_mut().iter_mut().zip(sums).for_each(|(w, sum)| *w = sum as f32);
         net
-    }
-
-    /// The lengths of the chain through the points at `ts`.
-    pub fn lengths(&self, ts: &[f64]) -> Lengths {
-        Lengths::of(ts.iter().map(|&t| self.point(t)))
     }
 
     /// Error and loss at each of `ts`, on `images` [n, inputs] with their `labels` `[n]`; the
@@ -263,6 +257,7 @@ fn single(c: &[f64]) -> Option<usize> {
 mod tests {
     use super::super::fixture::{images_of, net, shaped};
     use super::super::grid;
+    use super::super::metrics::Lengths;
     use super::super::permutation::Permutations;
     use super::*;
     use crate::kernel::test::{bits, on_every_isa};
@@ -419,8 +414,9 @@ mod tests {
     #[test]
     fn lengths_are_those_of_the_points() {
         let curve = controls(Basis::Chain, Shape::talk(4), 3);
-        let lengths = curve.lengths(&grid(5));
-        let chain = curve.lengths(&[0.0, 0.5, 1.0]);
+        let through = |ts: &[f64]| Lengths::of(ts.iter().map(|&t| curve.point(t)));
+        let lengths = through(&grid(5));
+        let chain = through(&[0.0, 0.5, 1.0]);
         let [full, bent] = [&lengths, &chain].map(|l| l.cumulative[l.cumulative.len() - 1]);
         assert!((full / bent - 1.0).abs() < 1e-6);
         assert!(full > lengths.chord && lengths.chord == chain.chord);

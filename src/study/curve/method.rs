@@ -267,8 +267,8 @@ impl Method {
         self.curve.is_learned()
     }
 
-    /// The method that bounds others from below in practice: the first learned curve of `methods`
-    /// that joins the nets without alignment, or else the first learned one.
+    /// The learned curve that others are compared with: the first of `methods` that joins the nets
+    /// without alignment, or else the first one.
     pub fn bound(methods: &[Method]) -> Option<Method> {
         let learned = || methods.iter().copied().filter(|method| method.is_learned());
         learned().find(|method| method.is_base()).or_else(|| learned().next())

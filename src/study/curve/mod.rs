@@ -14,6 +14,7 @@ mod center;
 mod controls;
 pub mod dropout_path;
 pub mod ensemble;
+mod joined;
 mod layer;
 pub mod learn;
 mod linear;
@@ -30,6 +31,7 @@ mod rho_arc;
 
 pub use center::Center;
 pub use controls::{Basis, Controls};
+pub use joined::Joined;
 pub use method::{CurveKind, CurveSpec, Method, curve};
 pub use path::Path;
 pub use plane::{Plane, Projection};

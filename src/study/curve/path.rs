@@ -51,6 +51,14 @@ impl<'a> Path<'a> {
         Ok(Path { a, b, kind, center, motion })
     }
 
+    /// The straight line from `a` to `b`.
+    ///
+    /// # Errors
+    /// As [`Path::new`].
+    pub fn straight(a: &'a Net, b: &'a Net) -> Result<Path<'a>, String> {
+        Path::new(&Linear, Center::default(), a, b)
+    }
+
     /// rho = <A - M, B - M> / (|A - M| |B - M|), the cosine between the two nets as seen from the
     /// center: one number over all parameters, 0 if either net is the center itself. Output biases
     /// that go straight do not count (see [`Center`]).

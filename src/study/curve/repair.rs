@@ -20,7 +20,7 @@
 
 use super::layer::{Activations, Layer, Packed, Stack};
 use super::measure::{Sweep, piece};
-use super::{Controls, Path, Point};
+use super::{Joined, Path, Point};
 use crate::kernel::parallel::parallel_for;
 use crate::kernel::sparse::Sparse;
 use crate::study::net::{Net, Quality, evaluate};
@@ -33,38 +33,10 @@ pub const DEFINITION: &str = "At each point of the curve, from the first layer u
     training images, mu_t = (1 - t) mu_A + t mu_B and sigma_t = (1 - t) sigma_A + t sigma_B \
     (Jordan et al., arXiv 2211.08403).";
 
-/// The curve before its neurons are rescaled.
-#[derive(Clone, Copy, Debug)]
-pub enum Original<'a> {
-    /// A closed-form curve.
-    ClosedForm(&'a Path<'a>),
-    /// A curve that is given by control nets.
-    Controls(&'a Controls),
-}
-
-impl Original<'_> {
-    fn point(&self, t: f64) -> Net {
-        match self {
-            Original::ClosedForm(path) => path.point(t),
-            Original::Controls(controls) => controls.point(t),
-        }
-    }
-
-    fn ends(&self) -> [&Net; 2] {
-        match self {
-            Original::ClosedForm(path) => [path.a, path.b],
-            Original::Controls(controls) => {
-                let nets = controls.nets();
-                [&nets[0], &nets[nets.len() - 1]]
-            }
-        }
-    }
-}
-
 /// A curve whose hidden neurons are rescaled at each point.
 #[derive(Clone, Debug)]
 pub struct Repaired<'a> {
-    original: Original<'a>,
+    original: Joined<'a>,
     ts: Vec<f64>,
     /// The maps of each point; none where the net is not changed.
     maps: Vec<Option<Maps>>,
@@ -96,7 +68,7 @@ struct Moments {
 /// # Panics
 /// If the images do not fit the nets.
 pub fn repair<'a>(
-    original: Original<'a>,
+    original: Joined<'a>,
     ts: &[f64],
     images: &Sparse,
     threads: NonZero<usize>,
@@ -151,8 +123,8 @@ impl Repaired<'_> {
     /// # Panics
     /// As [`Path::measure`].
     pub fn measure(&self, images: &Sparse, labels: &[u16], threads: NonZero<usize>) -> Vec<Point> {
-        match self.original {
-            Original::ClosedForm(path) if !path.a.shape().biases => {
+        match &self.original {
+            Joined::ClosedForm(path) if !path.a.shape().biases => {
                 self.measure_scales(path, images, labels, threads)
             }
             _ => self.measure_nets(images, labels, threads),
@@ -301,7 +273,7 @@ impl Moments {
 mod tests {
     use super::super::fixture::{images_of, shaped};
     use super::super::permutation::Permutations;
-    use super::super::{Basis, CURVES, Center, Curve, curve, grid};
+    use super::super::{Basis, CURVES, Center, Controls, Curve, curve, grid};
     use super::*;
     use crate::kernel::test::{bits, on_every_isa};
     use crate::study::net::Shape;
@@ -369,8 +341,8 @@ mod tests {
             let [of_a, of_b]: [Vec<_>; 2] = of_ends;
             for (curve, center) in curves_and_centers() {
                 let path = Path::new(curve, center, &a, &b).expect("equal shapes");
-                let repaired =
-                    repair(Original::ClosedForm(&path), &[0.25, 0.6], &x, ONE).expect("finite");
+                let repaired = repair(Joined::ClosedForm(path.clone()), &[0.25, 0.6], &x, ONE)
+                    .expect("finite");
                 for (t, net) in [0.25, 0.6].into_iter().zip(repaired.nets()) {
                     for l in 0..depth {
                         let found = naive(&net, l, &x);
@@ -398,7 +370,7 @@ mod tests {
             for (curve, center) in curves_and_centers() {
                 let path = Path::new(curve, center, &a, &b).expect("equal shapes");
                 let repaired =
-                    repair(Original::ClosedForm(&path), &grid(3), &x, ONE).expect("finite");
+                    repair(Joined::ClosedForm(path.clone()), &grid(3), &x, ONE).expect("finite");
                 let nets: Vec<Net> = repaired.nets().collect();
                 let points = repaired.measure(&x, &labels, ONE);
                 for (end, index) in [(&a, 0), (&b, 2)] {
@@ -417,7 +389,7 @@ mod tests {
             let [a, b] = ends(shape);
             let path = Path::new(CURVES[0], Center::Neurons, &a, &b).expect("equal shapes");
             let repaired =
-                repair(Original::ClosedForm(&path), &[0.0, 1e-5, 1.0 - 1e-5, 1.0], &x, ONE)
+                repair(Joined::ClosedForm(path.clone()), &[0.0, 1e-5, 1.0 - 1e-5, 1.0], &x, ONE)
                     .expect("finite");
             let nets: Vec<Net> = repaired.nets().collect();
             for (one, other) in [(&nets[0], &nets[1]), (&nets[3], &nets[2])] {
@@ -436,7 +408,7 @@ mod tests {
             for (curve, center) in curves_and_centers() {
                 let path = Path::new(curve, center, &a, &b).expect("equal shapes");
                 let repaired =
-                    repair(Original::ClosedForm(&path), &grid(5), &x, ONE).expect("finite");
+                    repair(Joined::ClosedForm(path.clone()), &grid(5), &x, ONE).expect("finite");
                 let points = repaired.measure(&x, &labels, ONE);
                 assert_eq!(points.iter().map(|point| point.t).collect::<Vec<_>>(), grid(5));
                 for (point, net) in points.iter().zip(repaired.nets()) {
@@ -456,7 +428,8 @@ mod tests {
             let (x, labels) = images_of(IMAGES, shape.inputs, shape.classes as u32);
             let nets = ["a", "bend", "b"].map(|net| shaped(shape, net)).to_vec();
             let curve = Controls::new(Basis::Bezier, nets).expect("equal shapes");
-            let repaired = repair(Original::Controls(&curve), &grid(3), &x, ONE).expect("finite");
+            let repaired =
+                repair(Joined::Controls(curve.clone()), &grid(3), &x, ONE).expect("finite");
             let nets: Vec<Net> = repaired.nets().collect();
             let [a, b] = [0, 2].map(|k| &curve.nets()[k]);
             assert_eq!([&nets[0], &nets[2]], [a, b]);
@@ -483,8 +456,8 @@ mod tests {
             for (curve, center) in curves_and_centers() {
                 let measured = |a, b| {
                     let path = Path::new(curve, center, a, b).expect("equal shapes");
-                    let repaired =
-                        repair(Original::ClosedForm(&path), &grid(4), &x, ONE).expect("finite");
+                    let repaired = repair(Joined::ClosedForm(path.clone()), &grid(4), &x, ONE)
+                        .expect("finite");
                     repaired.measure(&x, &labels, ONE)
                 };
                 for (plain, permuted) in measured(&a, &b).iter().zip(&measured(&c, &d)) {
@@ -503,8 +476,8 @@ mod tests {
             let path = Path::new(CURVES[1], Center::Neurons, &a, &b).expect("equal shapes");
             let on = |threads| {
                 let threads = NonZero::new(threads).expect("some");
-                let repaired =
-                    repair(Original::ClosedForm(&path), &grid(4), &x, threads).expect("finite");
+                let repaired = repair(Joined::ClosedForm(path.clone()), &grid(4), &x, threads)
+                    .expect("finite");
                 let nets: Vec<_> = repaired.nets().map(|net| bits(net.params())).collect();
                 (nets, repaired.measure(&x, &labels, threads))
             };
@@ -526,7 +499,8 @@ mod tests {
             }
             let linear = Path::new(CURVES[0], Center::Neurons, &a, &b).expect("equal shapes");
             let plain = linear.point(0.5);
-            let repaired = repair(Original::ClosedForm(&linear), &[0.5], &x, ONE).expect("finite");
+            let repaired =
+                repair(Joined::ClosedForm(linear.clone()), &[0.5], &x, ONE).expect("finite");
             let net = repaired.nets().next().expect("one");
             assert_eq!(net.weights(0)[..60], plain.weights(0)[..60]);
             assert_eq!(net.biases(0).get(..2), plain.biases(0).get(..2));
@@ -541,7 +515,7 @@ mod tests {
         let [a, b] = ends(shape);
         let linear = curve("linear").expect("known");
         let path = Path::new(linear, Center::Neurons, &a, &b).expect("equal shapes");
-        let repaired = repair(Original::ClosedForm(&path), &[0.5], &x, ONE).expect("finite");
+        let repaired = repair(Joined::ClosedForm(path.clone()), &[0.5], &x, ONE).expect("finite");
         let mean_scale = |l: usize| {
             let maps = &repaired.maps[0].as_ref().expect("not an end")[l];
             maps.iter().map(|map| map.scale).sum::<f64>() / maps.len() as f64
@@ -555,8 +529,9 @@ mod tests {
     fn a_repair_without_images_is_refused() {
         let [a, b] = ends(Shape::talk(3));
         let path = Path::new(CURVES[0], Center::Neurons, &a, &b).expect("equal shapes");
-        let error = repair(Original::ClosedForm(&path), &grid(3), &Sparse::with_columns(784), ONE)
-            .expect_err("refused");
+        let error =
+            repair(Joined::ClosedForm(path.clone()), &grid(3), &Sparse::with_columns(784), ONE)
+                .expect_err("refused");
         assert_eq!(error, "a repair needs images");
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! Nothing that a remote returns is trusted: an object must have its digest, an entry its checksum
 //! and the key of its recipe. Only the link from the key to the digests of the outputs cannot be
-//! checked without computing it, so whoever can write to a remote can change results.
+//! checked without computing it, so anyone with write access to a remote can change results.
 //! `run --locked` compares them with the lock file.
 //!
 //! Transfers run on two threads of this module; the rest of the engine is not asynchronous.

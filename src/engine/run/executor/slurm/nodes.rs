@@ -85,7 +85,7 @@ impl Submitter {
             logs: folder.logs(),
             exclude: Vec::new(),
             after: jobs.after.iter().map(u64::to_string).collect(),
-            // Nobody else submits it again.
+            // There may be no coordinator to submit it again.
             requeue: true,
             resources,
         };
