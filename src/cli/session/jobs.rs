@@ -12,8 +12,8 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The longest time between a signal and the end of a command. The command first ends its jobs,
@@ -25,13 +25,14 @@ pub(in crate::cli) struct Jobs {
     pub executor: Box<dyn Executor>,
     /// Set by a signal.
     pub interrupted: Arc<AtomicBool>,
+    /// Locked by the thread that ends this process because of a signal.
+    ending: Arc<Mutex<()>>,
 }
 
 impl Jobs {
     /// An executor that, on this machine, runs at most `jobs` concurrent jobs, by default one for
-    /// each CPU. Its
-    /// workers run this program with the command `exec` and `arguments`, and write their logs to
-    /// `scratch`.
+    /// each CPU. Its workers run this program with the command `exec` and `arguments`, and write
+    /// their logs to `scratch`.
     ///
     /// From now on a signal interrupts the command, see [`listen`].
     pub(in crate::cli) fn new(
@@ -58,8 +59,16 @@ impl Jobs {
             scratch,
         };
         let executor = executor::open(options, choice)?;
-        let interrupted = listen(executor.kill_handle())?;
-        Ok(Jobs { executor, interrupted })
+        let (interrupted, ending) = <(Arc<AtomicBool>, Arc<Mutex<()>>)>::default();
+        listen(executor.kill_handle(), &interrupted, &ending)?;
+        Ok(Jobs { executor, interrupted, ending })
+    }
+}
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        // Killed jobs end the command, whose exit status must be that of the signal.
+        drop(self.ending.lock());
     }
 }
 
@@ -109,39 +118,45 @@ fn program_path() -> Result<PathBuf> {
     std::env::current_exe().context("cannot find the path of this program")
 }
 
-/// Handles signals. The first SIGINT, SIGTERM or SIGHUP sets the returned flag, and the command
-/// ends its jobs and itself. A second signal, SIGQUIT, or a command that has not ended after
-/// [`PATIENCE`] makes this process kill the jobs and exit at once, which leaves the cache
-/// consistent. Signals that were ignored when the command was started stay ignored.
-fn listen(kill_jobs: KillHandle) -> Result<Arc<AtomicBool>> {
+/// Handles signals. The first SIGINT, SIGTERM or SIGHUP sets `interrupted`, and the command ends
+/// its jobs and itself. A second signal, SIGQUIT, or a command that has not ended after
+/// [`PATIENCE`] makes this process lock `ending`, kill the jobs and exit at once, which leaves the
+/// cache consistent. Signals that were ignored when the command was started stay ignored.
+fn listen(
+    kill_jobs: KillHandle,
+    interrupted: &Arc<AtomicBool>,
+    ending: &Arc<Mutex<()>>,
+) -> Result<()> {
     become_subreaper();
-    let interrupted = Arc::new(AtomicBool::new(false));
     let mut signals =
         Signals::new(not_ignored(&TERMINATION_SIGNALS)).context("cannot listen for signals")?;
-    let flag = Arc::clone(&interrupted);
-    let kill_jobs = Arc::new(kill_jobs);
+    let interrupted = Arc::clone(interrupted);
+    let ending = Arc::clone(ending);
+    let end = Arc::new(move |signal| exit(&ending, &kill_jobs, signal));
     start_thread(move || {
         for signal in signals.forever() {
-            if flag.swap(true, Ordering::Relaxed) || signal == SIGQUIT {
-                exit(&kill_jobs, signal);
+            // SIGQUIT sets no flag: the command could end before this thread ends the process.
+            if signal == SIGQUIT || interrupted.swap(true, Ordering::Relaxed) {
+                end(signal);
             }
-            let late = Arc::clone(&kill_jobs);
+            let late = Arc::clone(&end);
             let started = start_thread(move || {
                 std::thread::sleep(PATIENCE);
-                exit(&late, signal);
+                late(signal)
             });
             if started.is_err() {
                 // Without this thread, a command could take longer than that to end.
-                exit(&kill_jobs, signal);
+                end(signal);
             }
         }
     })?;
-    Ok(interrupted)
+    Ok(())
 }
 
-/// Kills the jobs and ends this process.
+/// Kills the jobs and ends this process, and lets no other thread end it.
 #[expect(clippy::exit, reason = "the main thread did not end in time")]
-fn exit(kill_jobs: &KillHandle, signal: i32) {
+fn exit(ending: &Mutex<()>, kill_jobs: &KillHandle, signal: i32) -> ! {
+    let _ending = ending.lock();
     kill_jobs();
     if signal == SIGQUIT {
         // Dumps core, where core dumps are enabled.

@@ -281,8 +281,8 @@ pub(super) fn remove_bands(panels: &mut [Panel]) {
     panels.iter_mut().flat_map(|panel| &mut panel.series).for_each(|series| series.band.clear());
 }
 
-/// Pixels by which the marker of line `i` of `lines` is shifted, so that markers at one width do not
-/// hide each other.
+/// Pixels by which the marker of line `i` of `lines` is shifted, so that markers at one width do
+/// not hide each other.
 pub(super) fn marker_shift(i: usize, lines: usize) -> f64 {
     /// Between neighbours.
     const NEIGHBOURS: f64 = 2.0;
