@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
-/// A pipeline with every stage kind of the study: 29 nodes, run in a fraction of a second.
+/// The stages of the default study on small nets: 29 nodes, run in a fraction of a second.
 pub(crate) const TINY: &str = "\
 seed: 0
 stages:
