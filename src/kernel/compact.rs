@@ -4,7 +4,7 @@
 //! Every instruction set writes the same words. AVX-512 has an instruction for it, AVX2 looks a
 //! permutation up in a table. `docs/performance.md` has the measurements.
 
-use super::sparse::ValueEntry;
+use super::entries::ValueEntry;
 #[cfg(target_arch = "x86_64")]
 use super::{Isa, isa};
 

@@ -20,6 +20,31 @@ pub(super) trait SparseEntry: Copy + Default + PartialEq + Sync {
     fn in_column(self, column: u32) -> Self;
 }
 
+/// A non-zero in eight bytes: a number of a float image, or an activation.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub(super) struct ValueEntry {
+    pub(super) column: u32,
+    pub(super) value: f32,
+}
+
+impl SparseEntry for ValueEntry {
+    #[inline(always)]
+    fn column(self) -> usize {
+        self.column as usize
+    }
+
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self.value
+    }
+
+    #[inline(always)]
+    fn in_column(self, column: u32) -> ValueEntry {
+        ValueEntry { column, ..self }
+    }
+}
+
 /// An entry's value and its row of a panel.
 type Term<'a, const W: usize> = (f32, &'a [f32; W]);
 

@@ -16,9 +16,8 @@
 //!
 //! `docs/performance.md` has the measurements and the rejected alternatives.
 
-use super::entries::add_entries;
+use super::entries::{ValueEntry, add_entries};
 use super::per_isa;
-use super::sparse::ValueEntry;
 use std::borrow::Borrow;
 
 /// Columns of a panel.

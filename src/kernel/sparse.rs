@@ -14,7 +14,7 @@
 
 use super::aligned::Aligned;
 use super::compact::{SLACK, compact, compact_values};
-use super::entries::SparseEntry;
+use super::entries::{SparseEntry, ValueEntry};
 use super::{Isa, isa, per_isa};
 
 /// A sparse matrix: for each row its non-zeros, ascending by column. Its entries are pixels in four
@@ -116,31 +116,6 @@ impl SparseEntry for PixelEntry {
     #[inline(always)]
     fn in_column(self, column: u32) -> PixelEntry {
         PixelEntry(column << 8 | self.pixel())
-    }
-}
-
-/// A non-zero in eight bytes: a number of a float image, or an activation.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[repr(C)]
-pub struct ValueEntry {
-    pub(super) column: u32,
-    pub(super) value: f32,
-}
-
-impl SparseEntry for ValueEntry {
-    #[inline(always)]
-    fn column(self) -> usize {
-        self.column as usize
-    }
-
-    #[inline(always)]
-    fn value(self) -> f32 {
-        self.value
-    }
-
-    #[inline(always)]
-    fn in_column(self, column: u32) -> ValueEntry {
-        ValueEntry { column, ..self }
     }
 }
 

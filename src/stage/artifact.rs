@@ -15,7 +15,6 @@ use crate::study::net::{CLASSES, Hidden, Net, Prior, Shape, Widths};
 use anyhow::{Context as _, Result, anyhow, bail};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -214,24 +213,6 @@ pub(super) fn digests_of_ends(cx: &Context) -> Result<[String; 2]> {
         Ok::<_, anyhow::Error>(digest.context("BUG: a net has no digest")?.to_string())
     };
     Ok([digest("a")?, digest("b")?])
-}
-
-/// An end of a pair.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum End {
-    #[default]
-    A,
-    B,
-}
-
-impl Display for End {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(match self {
-            End::A => "a",
-            End::B => "b",
-        })
-    }
 }
 
 /// A prior as its label.
@@ -562,6 +543,7 @@ impl<T: Display> Display for OrEmpty<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stage::names::End;
     use crate::study::data::PIXELS;
     use crate::study::net::{INPUTS, Init, Optimizer};
     use proptest::prelude::*;

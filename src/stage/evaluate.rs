@@ -308,7 +308,7 @@ impl Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::artifact::End;
+    use crate::stage::names::End;
     use crate::stage::names::NetName;
     use crate::study::curve::align::Cost;
     use crate::study::net::Prior;

@@ -1,10 +1,28 @@
 //! The names of nets and of pairs of nets in tables.
 
-use super::artifact::End;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
+
+/// An end of a pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum End {
+    #[default]
+    A,
+    B,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            End::A => "a",
+            End::B => "b",
+        })
+    }
+}
 
 /// The name of a net: `3`, the path of an imported file, or `1a` for end a of pair 1. Ordered
 /// naturally, see [`natural`].

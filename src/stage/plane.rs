@@ -282,7 +282,7 @@ impl PlaneKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::artifact::End;
+    use crate::stage::names::End;
     use crate::stage::names::NetName;
     use crate::study::curve::align::Cost;
     use crate::study::net::Shape;

@@ -1,8 +1,8 @@
 //! `train`: trains one net, an endpoint of curves.
 
-use super::artifact::{Csv, End, IMAGES, NET, NetCard, OrEmpty, write_net};
+use super::artifact::{Csv, IMAGES, NET, NetCard, OrEmpty, write_net};
 use super::compare;
-use super::names::NetName;
+use super::names::{End, NetName};
 use super::quality::{Splits, write_quality};
 use super::tables::{HISTORY, NETS};
 use crate::engine::stage::pairing::Moves;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::stage::artifact::End;
+use crate::stage::names::End;
 use crate::study::net::Widths;
 use half::{bf16, f16};
 use proptest::prelude::*;
