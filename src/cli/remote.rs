@@ -73,13 +73,14 @@ pub(super) fn pull(common: &Common, targets: &[String]) -> Result<String> {
     let (plan_status, pulled) = pulled?;
     let Transferred { results, objects, bytes: size, refused, .. } = pulled;
     let stale = pending(&plan_status);
+    let cached = cached_keys(&plan_status).count().saturating_sub(results);
     if common.json {
         return Ok(json(json!({
             "results": results, "objects": objects, "bytes": size,
             "refused": refused, "not_cached": stale,
         })));
     }
-    let mut text = format!("{results} results pulled ({})\n", bytes(size));
+    let mut text = format!("{results} results pulled ({}), {cached} cached already\n", bytes(size));
     if stale > 0 {
         let _ = writeln!(text, "{} neither here nor in the remote cache", count(stale));
     }

@@ -60,9 +60,14 @@ impl Common {
         Ok(file.strip_prefix(self.project()?).map(Path::to_owned).unwrap_or(file))
     }
 
-    pub(super) fn store(&self) -> Store {
+    /// The cache folder.
+    fn cache_folder(&self) -> PathBuf {
         let given = self.cache.as_deref().filter(|folder| !folder.as_os_str().is_empty());
-        let store = Store::at(&self.directory.join(given.unwrap_or(Path::new("cache"))));
+        self.directory.join(given.unwrap_or(Path::new("cache")))
+    }
+
+    pub(super) fn store(&self) -> Store {
+        let store = Store::at(&self.cache_folder());
         if self.no_lock { store.without_locks() } else { store }
     }
 

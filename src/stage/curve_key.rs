@@ -91,7 +91,13 @@ pub(super) fn join<'n>(
             Ok((CurveKind::ClosedForm(curve), Joined::ClosedForm(path)))
         }
         CurveSpec::DropoutPath => {
-            let controls = dropout_path(a, b).map_err(|e| anyhow!("{e}"))?;
+            let controls = dropout_path(a, b).map_err(|cause| {
+                Hinted::new(
+                    cause,
+                    "restrict these curves to nets of two neurons or more in each \
+                 hidden layer, for example with `where: { keep: [...] }`",
+                )
+            })?;
             Ok((CurveKind::DropoutPath, Joined::Controls(controls)))
         }
         CurveSpec::Learned => {

@@ -170,8 +170,8 @@ impl Stage for PlaneStage {
 
 /// Whether the third net is B after `align`.
 fn third(b: &NetCard, c: &NetCard) -> Third {
-    match (b.name == c.name, b.aligned, c.aligned) {
-        (true, None, Some(_)) => Third::Matched,
+    match c.aligned {
+        Some(_) if *b == NetCard { aligned: None, ..c.clone() } => Third::Matched,
         _ => Third::Other,
     }
 }
@@ -310,7 +310,11 @@ mod tests {
         let matched = names(&card(End::B, Some(Cost::Incoming)));
         assert_eq!(matched, ["linear", "arc", "linear+ot:incoming", "arc+ot:incoming"]);
         assert_eq!(names(&card(End::A, Some(Cost::Neurons))), ["linear", "arc", "chain"]);
-        assert_eq!(names(&card(End::B, None)), ["linear", "arc", "chain"]);
+        let other = |prior| NetCard { prior, ..card(End::B, Some(Cost::Incoming)) };
+        let dropout = Prior::Dropout(0.5.try_into().unwrap());
+        for other in [card(End::B, None), other(dropout)] {
+            assert_eq!(names(&other), ["linear", "arc", "chain"]);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The executor of a command that runs jobs, and the signals that interrupt it.
 
 use crate::cli::args::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE};
+use crate::cli::session::{absolute, usage_error};
 use crate::engine::key::Digest;
 use crate::engine::provenance::Commit;
 use crate::engine::run::executor::{self, Choice, Executor, GRACE, KillHandle, Options};
@@ -42,6 +43,7 @@ impl Jobs {
         scratch: PathBuf,
         choice: Choice,
     ) -> Result<Jobs> {
+        is_unicode(common)?;
         // A task of a cluster starts in another folder.
         let directory = match choice {
             Choice::Local => common.directory.clone(),
@@ -81,12 +83,26 @@ fn environment(common: &Common) -> Result<Vec<(String, PathBuf)>> {
     Ok([data, cache, no_lock].into_iter().flatten().collect())
 }
 
+/// Fails if a folder's path is not UTF-8: requests to workers and scripts for Slurm are text.
+fn is_unicode(common: &Common) -> Result<()> {
+    let folders = [common.project()?, absolute(&common.cache_folder())?];
+    for folder in folders.into_iter().chain(common.data_folder()?) {
+        if folder.to_str().is_none() {
+            let hint = "rename the folder, or move the project, the cache or the data";
+            let source = folder.display().to_string();
+            return Err(usage_error(source, "the path is not valid UTF-8", hint).into());
+        }
+    }
+    Ok(())
+}
+
 /// The options of tasks on a cluster, whose program gets `arguments` after the project's folder.
 pub(in crate::cli) fn cluster_options(
     common: &Common,
     arguments: Vec<OsString>,
     scratch: PathBuf,
 ) -> Result<Options> {
+    is_unicode(common)?;
     let command: [OsString; 2] = ["-C".into(), common.project()?.into()];
     Ok(Options {
         program: program()?,

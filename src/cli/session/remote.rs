@@ -65,7 +65,7 @@ impl Session {
         if writes {
             refuse_read_only(&address)?;
         }
-        Remote::open(&address, time_limit()?, writes).map_err(fatal)
+        Remote::open(&address, time_limit()?, false).map_err(fatal)
     }
 
     /// Adds the remote cache to the store, if there is one. Returns a problem that does not end the

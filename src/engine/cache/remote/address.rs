@@ -92,8 +92,11 @@ impl FromStr for Address {
             return Ok(Address { scheme, host: String::new(), path: path.to_owned() });
         }
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if host.contains('@') {
-            let hint = "remove the name and the password; credentials are read from the \
+        // A password may contain slashes. A bucket has no port, and so no colon.
+        let has_password =
+            matches!(scheme, Scheme::S3 | Scheme::Google | Scheme::Azure) && host.contains(':');
+        if rest.contains('@') || has_password {
+            let hint = "remove the name and the password, and `@`; credentials are read from the \
                         environment";
             return Err(Hinted::new("the address contains credentials", hint));
         }
@@ -246,6 +249,9 @@ mod tests {
             ("bucket/secret", "the address is not a URL"),
             ("ftp://secret", "unknown scheme `ftp`"),
             ("https://user:secret@host/x", "the address contains credentials"),
+            ("https://user:sec/secret@host/x", "the address contains credentials"),
+            ("s3://user:sec/secret@bucket/x", "the address contains credentials"),
+            ("s3://user:secret/x", "the address contains credentials"),
             ("az://container/x?sig=secret", "the address contains a query"),
             ("s3:///secret", "the address has no valid bucket or host"),
             ("s3://bucket/a/../secret", "the address has no valid path"),

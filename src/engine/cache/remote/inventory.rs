@@ -60,6 +60,9 @@ pub struct Stale {
     pub objects: usize,
     /// The bytes of all files to remove.
     pub bytes: u64,
+    /// Every entry that was listed.
+    #[serde(skip)]
+    listed: BTreeSet<Key>,
     #[serde(skip)]
     keys: Vec<Key>,
     #[serde(skip)]
@@ -148,9 +151,12 @@ impl Remote {
     pub fn stale(&self, keys: &BTreeSet<Key>, age: Duration) -> Result<Stale> {
         let inventory = self.inventory()?;
         let now = SystemTime::now();
-        let is_young =
-            |listed: &Listed| now.duration_since(listed.modified).is_ok_and(|since| since < age);
-        let mut stale = Stale::default();
+        // The clock of the server may be ahead.
+        let is_young = |listed: &Listed| {
+            now.duration_since(listed.modified).map_or(!age.is_zero(), |since| since < age)
+        };
+        let listed = inventory.entries.keys().copied().collect();
+        let mut stale = Stale { listed, ..Stale::default() };
         let mut kept = Vec::new();
         for (key, listed) in &inventory.entries {
             if keys.contains(key) || is_young(listed) {
@@ -160,17 +166,8 @@ impl Remote {
                 stale.bytes += listed.bytes;
             }
         }
-        let mut live: BTreeSet<Digest> = BTreeSet::new();
-        let task =
-            |inner: Arc<Inner>, key: Key| async move { Ok((key, inner.outputs(key).await?)) };
         (stale.kept, stale.entries) = (kept.len(), stale.keys.len());
-        self.each(kept, LOOKUPS, task, |(_, outputs)| {
-            // A damaged entry is of no use, and its objects are sent again with it.
-            if let Some(Ok(outputs)) = outputs {
-                live.extend(outputs.iter().map(|(_, stored)| stored.digest));
-            }
-            ControlFlow::Continue(())
-        })?;
+        let live = self.objects_of(kept)?;
         for (digest, listed) in &inventory.objects {
             if !live.contains(digest) && !is_young(listed) {
                 stale.digests.push(*digest);
@@ -181,10 +178,28 @@ impl Remote {
         Ok(stale)
     }
 
+    /// The objects that these entries name.
+    fn objects_of(&self, entries: Vec<Key>) -> Result<BTreeSet<Digest>> {
+        let mut objects = BTreeSet::new();
+        let task = |inner: Arc<Inner>, key: Key| async move { inner.outputs(key).await };
+        self.each(entries, LOOKUPS, task, |outputs| {
+            // A damaged entry is of no use, and its objects are sent again with it.
+            if let Some(Ok(outputs)) = outputs {
+                objects.extend(outputs.iter().map(|(_, stored)| stored.digest));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(objects)
+    }
+
     /// Removes entries, then objects, so that no entry is without its objects.
     pub fn remove_stale(&self, stale: &Stale) -> Result<()> {
         self.delete(stale.keys.iter().map(|key| self.inner.entry(*key)).collect())?;
-        self.delete(stale.digests.iter().map(|digest| self.inner.object(*digest)).collect())
+        // A result that another process has published since may have the same objects.
+        let entries = self.inventory()?.entries.into_keys();
+        let live = self.objects_of(entries.filter(|key| !stale.listed.contains(key)).collect())?;
+        let digests = stale.digests.iter().filter(|digest| !live.contains(digest));
+        self.delete(digests.map(|digest| self.inner.object(*digest)).collect())
     }
 
     fn delete(&self, paths: Vec<Path>) -> Result<()> {

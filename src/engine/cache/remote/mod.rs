@@ -239,6 +239,7 @@ mod tests {
     use object_store::ObjectStoreExt as _;
     use object_store::memory::InMemory;
     use std::collections::BTreeSet;
+    use std::time::SystemTime;
 
     /// A remote in memory, and its store.
     fn memory() -> (Arc<Remote>, Arc<InMemory>) {
@@ -384,6 +385,35 @@ mod tests {
         remote.remove_stale(&stale).unwrap();
         let verified = remote.verify(&mut |_, _| {}).unwrap();
         assert_eq!((verified.entries, verified.objects), (0, 0));
+    }
+
+    #[test]
+    fn garbage_collection_keeps_the_objects_of_results_published_meanwhile() {
+        let (remote, store) = memory();
+        push(&remote, b"bytes");
+        let stale = remote.stale(&BTreeSet::new(), Duration::ZERO).unwrap();
+        let space = TestSpace::new();
+        let (key, _) = publish(&space.store, "another", b"bytes");
+        using(&space, &another(&store)).push(&[key], &mut |_| {}).unwrap();
+        remote.remove_stale(&stale).unwrap();
+        let verified = remote.verify(&mut |_, _| {}).unwrap();
+        assert_eq!((verified.entries, verified.objects), (1, 1));
+        assert_eq!(verified.problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn garbage_collection_keeps_files_from_the_future() {
+        let dir = tempfile::tempdir().unwrap();
+        let address: Address = format!("file://{}", dir.path().display()).parse().unwrap();
+        let remote = Arc::new(Remote::open(&address, Duration::from_secs(5), true).unwrap());
+        let (key, entry, _) = push(&remote, b"bytes");
+        let digest = entry.outputs["out"].digest;
+        for path in [remote.inner.object(digest), remote.inner.entry(key)] {
+            let file = std::fs::File::options().write(true).open(dir.path().join(path.as_ref()));
+            file.unwrap().set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+        }
+        let stale = remote.stale(&BTreeSet::new(), Duration::from_secs(3600)).unwrap();
+        assert_eq!((stale.kept, stale.entries, stale.objects), (1, 0, 0));
     }
 
     #[test]

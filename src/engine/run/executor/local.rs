@@ -77,22 +77,20 @@ impl Worker {
         Pid::from_child(&self.child)
     }
 
-    /// Sends a request. Closes the pipe if the job does not share its process.
-    fn send(&mut self, request: &Request) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(request)?;
-        line.push(b'\n');
+    /// Sends a request, as a line. Closes the pipe if the job does not share its process.
+    fn send(&mut self, request: &[u8], job: &Job) -> std::io::Result<()> {
         match &mut self.child.stdin {
-            Some(stdin) => stdin.write_all(&line)?,
+            Some(stdin) => stdin.write_all(request)?,
             None => return Err(std::io::ErrorKind::BrokenPipe.into()),
         }
-        if !request.shares_process {
+        if !job.shares_process {
             self.child.stdin = None;
         }
         Ok(())
     }
 
-    /// Creates the log of the job, and returns the request for it.
-    fn prepare(&self, job: &Job) -> Result<Request> {
+    /// Creates the log of the job, and returns the request for it, as a line.
+    fn prepare(&self, job: &Job) -> Result<Vec<u8>> {
         fs::remove_if_exists(&job.log)?;
         let log = match fs::link_new(&self.log, &job.log) {
             Ok(true) => &self.log,
@@ -100,7 +98,7 @@ impl Worker {
             _ => fs::append(&job.log).map(|_| &job.log)?,
         };
         let &Job { key, threads, force, shares_process, .. } = job;
-        Ok(Request {
+        let request = Request {
             key,
             threads,
             force,
@@ -108,7 +106,10 @@ impl Worker {
             shares_process,
             log: absolute(log)?,
             outcome: self.outcome.clone(),
-        })
+        };
+        let mut line = serde_json::to_vec(&request).context("cannot send a job to a worker")?;
+        line.push(b'\n');
+        Ok(line)
     }
 
     /// Waits until the job has ended. Returns whether it succeeded and the worker accepts another
@@ -251,7 +252,7 @@ impl Local {
             let request = worker.prepare(job)?;
             // If an idle worker does not accept the request, it was killed, and is replaced. If a
             // new one does not, its exit status shows the cause.
-            if worker.send(&request).is_ok() || is_new {
+            if worker.send(&request, job).is_ok() || is_new {
                 break worker;
             }
             let _ = worker.dismiss();
