@@ -6,6 +6,8 @@ use crate::space::{Space, TINY};
 use repro::engine::text::escape_control;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 /// The project's folder in the space, deep enough that a file written above it is found.
@@ -205,5 +207,23 @@ fn a_hostile_argument_is_refused() {
         assert_eq!(run_checked(&space, &["plan", "-S", &format!("c.{name}=1")]), 2);
         assert_eq!(run_checked(&space, &["plan", &format!("c@{name}=1")]), 2);
         assert_eq!(run_checked(&space, &["diff", "--", name, "last"]), 2);
+    }
+}
+
+#[test]
+fn a_project_or_a_cache_in_a_folder_whose_name_is_not_utf8_is_refused() {
+    let space = Space::tiny();
+    let bad = space.join(OsStr::from_bytes(b"bad\xff"));
+    std::fs::create_dir(&bad).unwrap();
+    std::fs::copy(space.join("pipeline.yaml"), bad.join("pipeline.yaml")).unwrap();
+    let mut in_folder = space.command(&["run"]);
+    in_folder.current_dir(&bad);
+    let mut with_cache = space.command(&["run", "--cache"]);
+    with_cache.arg(&bad);
+    for mut command in [in_folder, with_cache] {
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(message.contains("the path is not valid UTF-8\nhint: "), "{message}");
     }
 }
