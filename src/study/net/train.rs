@@ -194,6 +194,11 @@ pub struct EpochRecord {
 pub enum TrainError {
     /// There are no training images.
     NoImages,
+    /// The coefficient of the prior in the gradient of this layer is not a finite f32.
+    StrongPrior {
+        /// Counted from 1.
+        layer: usize,
+    },
     /// A loss or a weight became infinite or NaN in this epoch.
     Diverged {
         /// Counted from 1.
@@ -205,6 +210,13 @@ impl fmt::Display for TrainError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             TrainError::NoImages => write!(f, "no training images are left"),
+            TrainError::StrongPrior { layer } => {
+                write!(
+                    f,
+                    "the prior is too strong in layer {layer}: its coefficient in the gradient is \
+                     not finite; choose a larger variance or scale"
+                )
+            }
             TrainError::Diverged { epoch } => {
                 write!(
                     f,
@@ -302,7 +314,8 @@ impl Learner for NetLearner {
 /// labels.
 ///
 /// # Errors
-/// If there are no training images, or the training diverges.
+/// If there are no training images, the prior's coefficient is not a finite f32, or the training
+/// diverges.
 pub fn fit(
     learner: &mut impl Learner,
     settings: &FitSettings,
@@ -314,6 +327,15 @@ pub fn fit(
     let epochs = settings.epochs.get();
     if epochs > 0 && train.is_empty() {
         return Err(TrainError::NoImages);
+    }
+    let is_finite = |l: &usize| {
+        let prior = settings.prior.of_layer(*l);
+        [prior.decay(train.len()), prior.shrink(train.len())]
+            .iter()
+            .all(|c| (*c as f32).is_finite())
+    };
+    if let Some(l) = (0..=widths.depth()).find(|l| epochs > 0 && !is_finite(l)) {
+        return Err(TrainError::StrongPrior { layer: l + 1 });
     }
     let mut history = Vec::new();
     let mut number = 0;
@@ -585,6 +607,16 @@ mod tests {
         let message =
             "training diverged in epoch 1: a loss or a weight is not finite; try a smaller `rate`";
         assert_eq!(error.to_string(), message);
+    }
+
+    #[test]
+    fn a_prior_whose_coefficient_is_not_finite_is_refused_with_its_layer() {
+        for (prior, layer) in [("normal 1e-300", 1), ("laplace 0.1x1e-60", 2)] {
+            let settings = TrainSettings { prior: prior.parse().unwrap(), ..settings(9, 1) };
+            let error =
+                train(&settings, "0", "net", &examples(100, "train"), &none(), ONE).unwrap_err();
+            assert_eq!(error, TrainError::StrongPrior { layer });
+        }
     }
 
     #[test]
