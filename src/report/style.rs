@@ -6,7 +6,7 @@
 //! Fernandes (2009), any two of a theme stay at least 18 apart (CIE 1976) for each kind of colour
 //! blindness.
 
-use super::canvas::{Align, At, Canvas, DrawError, Font};
+use super::canvas::{Align, At, Canvas, Detail, DrawError, Font};
 use super::figure::Mark;
 
 /// Red, green and blue.
@@ -216,7 +216,12 @@ pub(super) fn markers(
         }
         Mark::Line => Ok(()),
         Mark::Curve | Mark::Points | Mark::Markers => {
-            each(4.0, PAPER)?;
+            match canvas.detail {
+                Detail::Full => each(4.0, PAPER)?,
+                Detail::Reduced => {
+                    centers.iter().try_for_each(|&center| canvas.disc(center, 4.4, PAPER))?;
+                }
+            }
             each(3.2, colour(style))
         }
     }

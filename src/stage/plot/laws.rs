@@ -20,8 +20,9 @@ const GUIDE: usize = 20;
 /// The exponent of the guide.
 const GUIDE_EXPONENT: f64 = 0.5;
 
-/// Pixels between the markers of neighbouring priors at one width.
-const SHIFT: f64 = 4.0;
+/// Pixels between the markers of neighbouring priors at one width, and between those of the first
+/// and the last one, at most.
+const SHIFTS: [f64; 2] = [4.0, 18.0];
 
 impl Results {
     /// The mean excess of all priors by width with fitted power laws, one panel per method.
@@ -33,7 +34,8 @@ impl Results {
         for (family, &method) in families.iter().flat_map(|f| methods.iter().map(move |m| (f, m))) {
             let mut lines: Vec<FigureLine> = Vec::new();
             for (i, &prior) in priors.iter().enumerate() {
-                let shift = SHIFT * (i as f64 - 0.5 * (priors.len() - 1) as f64);
+                let gaps = (priors.len() - 1) as f64;
+                let shift = SHIFTS[0].min(SHIFTS[1] / gaps.max(1.0)) * (i as f64 - 0.5 * gaps);
                 let (line, exponent) = self.line_of_law(family, (method, prior), i, shift);
                 exponents.extend(exponent);
                 lines.push(line);
