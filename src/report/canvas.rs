@@ -46,8 +46,8 @@ pub(super) struct Font {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Detail {
     Full,
-    /// For large drawings: lines without the points that are less than [`TOLERANCE`] off the line
-    /// through the others, and round rims of markers.
+    /// For large drawings: lines without the points that are at most [`TOLERANCE`] off the line
+    /// through the others, and each kind of marker once, with references to it.
     Reduced,
 }
 
@@ -108,6 +108,24 @@ impl Canvas {
             Detail::Full => points.to_vec(),
             Detail::Reduced => without_collinear(points),
         }
+    }
+
+    /// Draws at each of the points what `draw` draws at one: the first time as a `marker` of this
+    /// name, unique in the drawing.
+    pub(super) fn stamps(
+        &self,
+        name: &str,
+        points: &[At],
+        draw: impl FnOnce(At) -> Result,
+    ) -> Result {
+        // The canvas has no negative coordinates.
+        const MIDDLE: f64 = 10.0;
+        if self.sheet.borrow_mut().open_marker(name, MIDDLE) {
+            draw((MIDDLE, MIDDLE))?;
+            self.sheet.borrow_mut().close_marker();
+        }
+        self.sheet.borrow_mut().vertices(name, &grid(points));
+        Ok(())
     }
 
     /// Lines with dashes, as far as `draw` draws lines: `pattern` alternates the lengths of dashes
@@ -274,6 +292,21 @@ mod tests {
         // Back and forth on one line: the turning point is no part of the line between the ends.
         let back = [(0.0, 0.0), (9.0, 0.0), (3.0, 0.0)];
         assert_eq!(without_collinear(&back), back);
+    }
+
+    #[test]
+    fn stamps_are_drawn_once_and_referenced_afterwards() {
+        let drawn = markup((30.0, 20.0), |canvas| {
+            let stamps = |points: &[At]| {
+                canvas.stamps("m1", points, |center| canvas.disc(center, 2.0, GREY))
+            };
+            stamps(&[(1.0, 2.0), (3.0, 4.5)])?;
+            stamps(&[(7.0, 8.0)])
+        });
+        insta::assert_snapshot!(drawn.unwrap(), @r##"
+        <marker id="m1" markerUnits="userSpaceOnUse" overflow="visible" refX="10" refY="10"><path class="l ck" stroke-width="4" stroke-linecap="round" d="M10 10h0"/>
+        </marker><path fill="none" style="marker:url(#m1)" d="M1 2l2 2.5M7 8"/>
+        "##);
     }
 
     #[test]

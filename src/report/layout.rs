@@ -289,14 +289,20 @@ mod tests {
         let full = figure.to_svg_in(Detail::Full).unwrap();
         assert!(full.len() > 280_000, "{}", full.len());
         let svg = figure.to_svg().unwrap();
-        assert!(svg.len() < 190_000, "{}", svg.len());
-        // All panels, curves, texts and markers are in it.
+        assert!(svg.len() < 170_000, "{}", svg.len());
+        // All curves, texts and markers are in it.
         let count = |svg: &str, text: &str| svg.matches(text).count();
         for text in ["data-series", "<text", "stroke-width=\"1.7\""] {
             assert_eq!(count(&svg, text), count(&full, text), "{text}");
         }
-        let markers = |svg: &str| count(svg, "z") + count(svg, "h0");
-        assert_eq!(markers(&svg), markers(&full));
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let ids: Vec<&str> = document.descendants().filter_map(|n| n.attribute("id")).collect();
+        assert_eq!(ids.len(), 16, "a marker for each style: {ids:?}");
+        let vertices = document.descendants().filter(|node| node.attribute("style").is_some());
+        let vertices = vertices.flat_map(|path| subpaths(path.attribute("d").unwrap()));
+        // Every ninth point of 61, from a first one that depends on the style.
+        let of_style = |style: usize| (0..61).filter(|i| i % 9 == (style * 5 + 4) % 9).count();
+        assert_eq!(vertices.flatten().count(), 19 * (0..16).map(of_style).sum::<usize>());
     }
 
     #[test]

@@ -197,6 +197,10 @@ pub(super) fn markers(
     style: usize,
     mark: Mark,
 ) -> Result<(), DrawError> {
+    if canvas.detail == Detail::Reduced && centers.len() > 1 && mark != Mark::Dots {
+        let name = format!("m{style}-{}", mark as usize);
+        return canvas.stamps(&name, centers, |center| markers(canvas, &[center], style, mark));
+    }
     let each = |radius: f64, colour: Colour| {
         centers.iter().try_for_each(|&center| match MARKERS[shape(style)] {
             [] => canvas.disc(center, radius, colour),
@@ -216,12 +220,7 @@ pub(super) fn markers(
         }
         Mark::Line => Ok(()),
         Mark::Curve | Mark::Points | Mark::Markers => {
-            match canvas.detail {
-                Detail::Full => each(4.0, PAPER)?,
-                Detail::Reduced => {
-                    centers.iter().try_for_each(|&center| canvas.disc(center, 4.4, PAPER))?;
-                }
-            }
+            each(4.0, PAPER)?;
             each(3.2, colour(style))
         }
     }

@@ -253,8 +253,8 @@ mod tests {
         );
         assert_eq!(
             sentence.rest,
-            "The closed-form method closest to it is Linear + OT (incoming) + WA, with 0.75 times \
-             its largest error."
+            "Of the closed-form methods, Linear + OT (incoming) + WA has the lowest largest error \
+             relative to it, 0.75 times as high."
         );
     }
 
