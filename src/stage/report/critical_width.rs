@@ -216,11 +216,11 @@ fn laws(report: &Report, family: &NetFamily, biases: &str) -> Result<TableBlock>
             }
             let reasons = |law: &WidthLaw, name: &str| match law.left_out.is_empty() {
                 true => None,
-                false => Some(format!("{name} leaves out: {}", law.left_out.join(", "))),
+                false => Some(format!("{name} out: {}", law.left_out.join(", "))),
             };
             let notes: Vec<String> = match excess.left_out == barrier.left_out {
-                true => reasons(&excess, "each").into_iter().collect(),
-                false => [reasons(&excess, "excess"), reasons(&barrier, "barrier")]
+                true => reasons(&excess, "both leave").into_iter().collect(),
+                false => [reasons(&excess, "excess leaves"), reasons(&barrier, "barrier leaves")]
                     .into_iter()
                     .flatten()
                     .collect(),

@@ -324,7 +324,8 @@ impl EqualCost {
             id: "ensembles-equal-cost-by-width".to_owned(),
             title: "Ensembles of two nets beside one net of twice the width".to_owned(),
             caption: "The ratios at each width with their 95 % intervals, not tested; below them, \
-                      the means of the ensemble / of the one net, in %, nats and points.\n"
+                      the arithmetic means of the ensemble / of the one net, in %, nats and \
+                      points.\n"
                 .to_owned(),
             columns: columns([
                 Column::of_facet("prior", Align::Left),
