@@ -140,8 +140,8 @@ fn verdict_on_errors(measured: &Measured, bound: &Conclusion) -> Option<Sentence
     });
     let rest = closest.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(method, factor)| {
         format!(
-            "Of the closed-form methods, {} has the lowest largest error relative to it, {factor:.2} \
-             times as high.",
+            "Of the closed-form methods, {} has the lowest largest error relative to it, \
+             {factor:.2} times as high.",
             method.title()
         )
     });

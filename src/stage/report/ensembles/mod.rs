@@ -382,8 +382,8 @@ fn table_of_contrasts(contrasts: &[Contrast], is_double: bool) -> TableBlock {
              tested ratios of this table; an effect on the error must also exceed the noise of the \
              test set. A curve's ensemble, a midpoint and the two nets cost the training of two \
              nets{learned}; a single net costs half of that.{single} ECE is the expected \
-             calibration error: images are divided into {BINS} bins of equal width by the probability of the predicted class; \
-             the differences between a bin's share of correct predictions and its mean probability \
+             calibration error: images are divided into {BINS} bins of equal width by the \
+             probability of the predicted class; the differences between a bin's share of correct predictions and its mean probability \
              are averaged, weighted by the number of images.\n"
         ),
         columns: [Column::new("ensembles", Align::Left)].into_iter().chain(metrics).collect(),
