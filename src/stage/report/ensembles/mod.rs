@@ -383,8 +383,9 @@ fn table_of_contrasts(contrasts: &[Contrast], is_double: bool) -> TableBlock {
              test set. A curve's ensemble, a midpoint and the two nets cost the training of two \
              nets{learned}; a single net costs half of that.{single} ECE is the expected \
              calibration error: images are divided into {BINS} bins of equal width by the \
-             probability of the predicted class; the differences between a bin's share of correct predictions and its mean probability \
-             are averaged, weighted by the number of images.\n"
+             probability of the predicted class; the differences between a bin's share of correct \
+             predictions and its mean probability are averaged, weighted by the number of \
+             images.\n"
         ),
         columns: [Column::new("ensembles", Align::Left)].into_iter().chain(metrics).collect(),
         rows: contrasts.chunk_by(is_same).map(row).collect(),
