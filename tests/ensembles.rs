@@ -98,6 +98,10 @@ fn ensembles_are_measured_drawn_and_reported() {
         "Linear + WA, 2 nets on the curve",
         "Linear, midpoint",
         "cross-entropy",
+        "two nets together",
+        "two nets / one net of width 2h",
+        "averaged over h = 6, without prior",
+        "Left out, without such a net in the run: h = 12.",
     ] {
         assert!(section.contains(text), "{text}: {section}");
     }

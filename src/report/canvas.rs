@@ -42,17 +42,40 @@ pub(super) struct Font {
     pub(super) upright: bool,
 }
 
+/// How closely shapes are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    Full,
+    /// For large drawings: lines without the points that are at most [`TOLERANCE`] off the line
+    /// through the others, and each kind of marker once, with references to it.
+    Reduced,
+}
+
+/// The largest distance of an omitted point from its line, in pixels: a fraction of its width.
+const TOLERANCE: f64 = 0.3;
+
 /// A transparent canvas.
 pub(super) struct Canvas {
+    pub(super) detail: Detail,
     area: DrawingArea<Writer, Shift>,
     sheet: Rc<RefCell<Sheet>>,
 }
 
 /// The markup that `draw` draws on a canvas of `size` pixels: the content of an `svg` element.
 pub(super) fn markup(size: At, draw: impl FnOnce(&Canvas) -> Result) -> Result<String> {
+    markup_in(Detail::Full, size, draw)
+}
+
+/// The same in this detail.
+pub(super) fn markup_in(
+    detail: Detail,
+    size: At,
+    draw: impl FnOnce(&Canvas) -> Result,
+) -> Result<String> {
     let sheet = Rc::new(RefCell::new(Sheet::default()));
     let size = (units(size.0).max(1) as u32, units(size.1).max(1) as u32);
     let canvas = Canvas {
+        detail,
         area: Writer { sheet: Rc::clone(&sheet), size }.into_drawing_area(),
         sheet: Rc::clone(&sheet),
     };
@@ -76,7 +99,33 @@ impl Canvas {
             filled: false,
             stroke_width: units(width) as u32,
         };
-        self.area.draw(&PathElement::new(grid(points), style)).map_err(error)
+        self.area.draw(&PathElement::new(grid(&self.in_detail(points)), style)).map_err(error)
+    }
+
+    /// The points of a line in the detail of the canvas.
+    pub(super) fn in_detail(&self, points: &[At]) -> Vec<At> {
+        match self.detail {
+            Detail::Full => points.to_vec(),
+            Detail::Reduced => without_collinear(points),
+        }
+    }
+
+    /// Draws at each of the points what `draw` draws at one: the first time as a `marker` of this
+    /// name, unique in the drawing.
+    pub(super) fn stamps(
+        &self,
+        name: &str,
+        points: &[At],
+        draw: impl FnOnce(At) -> Result,
+    ) -> Result {
+        // The canvas has no negative coordinates.
+        const MIDDLE: f64 = 10.0;
+        if self.sheet.borrow_mut().open_marker(name, MIDDLE) {
+            draw((MIDDLE, MIDDLE))?;
+            self.sheet.borrow_mut().close_marker();
+        }
+        self.sheet.borrow_mut().vertices(name, &grid(points));
+        Ok(())
     }
 
     /// Lines with dashes, as far as `draw` draws lines: `pattern` alternates the lengths of dashes
@@ -123,6 +172,36 @@ impl Canvas {
         let style = style.pos(Pos::new(align, VPos::Center));
         self.area.draw(&Text::new(text, grid(&[at])[0], style)).map_err(error)
     }
+}
+
+/// The points without those within [`TOLERANCE`] of the line through the others, by the algorithm
+/// of Ramer, Douglas and Peucker (*Algorithms for the reduction of the number of points required to
+/// represent a digitized line*, 1973).
+fn without_collinear(points: &[At]) -> Vec<At> {
+    let mut is_kept = vec![false; points.len()];
+    let mut runs = vec![(0, points.len().saturating_sub(1))];
+    while let Some((first, last)) = runs.pop() {
+        for end in [first, last] {
+            is_kept.get_mut(end).into_iter().for_each(|kept| *kept = true);
+        }
+        let distances =
+            (first + 1..last).map(|i| (i, distance(points[i], points[first], points[last])));
+        match distances.max_by(|a, b| a.1.total_cmp(&b.1)) {
+            Some((farthest, distance)) if distance > TOLERANCE => {
+                runs.extend([(first, farthest), (farthest, last)]);
+            }
+            _ => {}
+        }
+    }
+    points.iter().zip(is_kept).filter(|(_, kept)| *kept).map(|(point, _)| *point).collect()
+}
+
+/// The distance of a point from the segment between two others.
+fn distance(point: At, from: At, to: At) -> f64 {
+    let ((x, y), (dx, dy)) = ((point.0 - from.0, point.1 - from.1), (to.0 - from.0, to.1 - from.1));
+    let length = dx * dx + dy * dy;
+    let along = if length > 0.0 { ((x * dx + y * dy) / length).clamp(0.0, 1.0) } else { 0.0 };
+    (x - along * dx).hypot(y - along * dy)
 }
 
 /// An upper estimate of the width of `text` in pixels, in common sans-serif fonts.
@@ -190,6 +269,45 @@ mod tests {
         <path class="l ck" stroke-width="4" stroke-linecap="round" d="M7 8h0"/>
         <path class="a ck" fill-opacity="0.25" d="M1 1l1 0 0 1z"/>
         "#);
+    }
+
+    #[test]
+    fn a_reduced_line_keeps_its_corners_and_omits_points_that_no_pixel_shows() {
+        let wave = |i: i32| {
+            let x = f64::from(i) / 2.0;
+            (x, 10.0 + 8.0 * libm::sin(x / 20.0))
+        };
+        let points: Vec<At> = (0..400).map(wave).collect();
+        let drawn = without_collinear(&points);
+        assert!((10..80).contains(&drawn.len()), "{}", drawn.len());
+        assert_eq!((drawn.first(), drawn.last()), (points.first(), points.last()));
+        for &point in &points {
+            let segments = drawn.windows(2).map(|ends| distance(point, ends[0], ends[1]));
+            assert!(segments.fold(f64::INFINITY, f64::min) <= TOLERANCE, "{point:?}");
+        }
+        let corner = [(0.0, 0.0), (0.0, 5.0), (5.0, 5.0)];
+        assert_eq!(without_collinear(&corner), corner);
+        assert_eq!(without_collinear(&[(1.0, 1.0)]), [(1.0, 1.0)]);
+        assert_eq!(without_collinear(&[]), []);
+        // Back and forth on one line: the turning point is no part of the line between the ends.
+        let back = [(0.0, 0.0), (9.0, 0.0), (3.0, 0.0)];
+        assert_eq!(without_collinear(&back), back);
+    }
+
+    #[test]
+    fn stamps_are_drawn_once_and_referenced_afterwards() {
+        let drawn = markup((30.0, 20.0), |canvas| {
+            let stamps = |points: &[At]| {
+                canvas.stamps("m1", points, |center| canvas.disc(center, 2.0, GREY))
+            };
+            stamps(&[(1.0, 2.0), (3.0, 4.5)])?;
+            stamps(&[(7.0, 8.0)])
+        });
+        let marker = "<marker id=\"m1\" markerUnits=\"userSpaceOnUse\" overflow=\"visible\" \
+                      refX=\"10\" refY=\"10\"><path class=\"l ck\" stroke-width=\"4\" \
+                      stroke-linecap=\"round\" d=\"M10 10h0\"/>\n</marker>";
+        let vertices = "<path fill=\"none\" style=\"marker:url(#m1)\" d=\"M1 2l2 2.5M7 8\"/>\n";
+        assert_eq!(drawn.unwrap(), [marker, vertices].concat());
     }
 
     #[test]

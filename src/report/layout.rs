@@ -2,20 +2,29 @@
 
 use super::axis::{Axis, Ruler};
 pub use super::canvas::DrawError;
-use super::canvas::{Align, At, markup, text_width, wrapped};
+use super::canvas::{Align, At, Detail, markup_in, text_width, wrapped};
 use super::figure::{Figure, Panel};
 use super::html::escape;
 use super::legend::{Keys, Legend};
 use super::panel::{BAR, Frame, label_width, tick_rows, title_lines, widest_tick};
 use super::style::*;
 
+/// The size in bytes above which a drawing is reduced to what pixels show.
+const LARGE_FILE: usize = 200_000;
+
 impl Figure {
-    /// The figure as SVG with selectable text, in the colours of the reader's theme.
+    /// The figure as SVG with selectable text, in the colours of the reader's theme. Where it would
+    /// have more than 200 KB, curves lack the points that no pixel shows.
     pub fn to_svg(&self) -> Result<String, DrawError> {
+        let svg = self.to_svg_in(Detail::Full)?;
+        if svg.len() <= LARGE_FILE { Ok(svg) } else { self.to_svg_in(Detail::Reduced) }
+    }
+
+    fn to_svg_in(&self, detail: Detail) -> Result<String, DrawError> {
         let keys = Keys::new(&self.panels);
         let layout = Layout::new(self);
         let (width, height) = (layout.width.ceil(), layout.height.ceil());
-        let drawn = markup((width, height), |canvas| {
+        let drawn = markup_in(detail, (width, height), |canvas| {
             let corners = [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)];
             canvas.area(&corners, PAPER, 1.0)?;
             canvas.text(
@@ -256,6 +265,52 @@ mod tests {
 
     fn count(figure: &Figure, text: &str) -> usize {
         texts(figure).iter().filter(|seen| *seen == text).count()
+    }
+
+    /// Bells of 61 points: `panels` of 16 curves each.
+    fn many(panels: u32) -> Figure {
+        let bell = |i: u32, n: u32| {
+            let t = f64::from(i) / 60.0;
+            let (middle, width) = (0.5 + 0.01 * f64::from(n), 0.02 + 0.004 * f64::from(n));
+            (t, 2.0 + 40.0 * libm::exp(-(t - middle) * (t - middle) / width))
+        };
+        let curves = |panel: u32| -> Vec<Series> {
+            let of = |n: u32| -> Vec<At> { (0..61).map(|i| bell(i, n + panel % 3)).collect() };
+            (0..16).map(|n| curve(&format!("curve {n}"), n as usize, &of(n))).collect()
+        };
+        let axes = || (Axis::linear("t").range(0.0, 1.0), Axis::log("error, %"));
+        let panels = (0..panels).map(|i| panel("method", axes().0, axes().1, curves(i)));
+        Figure { panels: panels.collect(), columns: 3, ..Figure::default() }
+    }
+
+    #[test]
+    fn a_figure_of_a_large_grid_stays_under_200_kb() {
+        let figure = many(19);
+        let full = figure.to_svg_in(Detail::Full).unwrap();
+        assert!(full.len() > 280_000, "{}", full.len());
+        let svg = figure.to_svg().unwrap();
+        assert!(svg.len() < 170_000, "{}", svg.len());
+        // All curves, texts and markers are in it.
+        let count = |svg: &str, text: &str| svg.matches(text).count();
+        for text in ["data-series", "<text", "stroke-width=\"1.7\""] {
+            assert_eq!(count(&svg, text), count(&full, text), "{text}");
+        }
+        let document = roxmltree::Document::parse(&svg).unwrap();
+        let ids: Vec<&str> = document.descendants().filter_map(|n| n.attribute("id")).collect();
+        assert_eq!(ids.len(), 16, "a marker for each style: {ids:?}");
+        let vertices = document.descendants().filter(|node| node.attribute("style").is_some());
+        let vertices = vertices.flat_map(|path| subpaths(path.attribute("d").unwrap()));
+        // Every ninth point of 61, from a first one that depends on the style.
+        let of_style = |style: usize| (0..61).filter(|i| i % 9 == (style * 5 + 4) % 9).count();
+        assert_eq!(vertices.flatten().count(), 19 * (0..16).map(of_style).sum::<usize>());
+    }
+
+    #[test]
+    fn a_smaller_figure_has_every_point() {
+        let figure = many(5);
+        let svg = figure.to_svg().unwrap();
+        assert_eq!(svg, figure.to_svg_in(Detail::Full).unwrap());
+        assert!(svg.len() <= LARGE_FILE && svg != figure.to_svg_in(Detail::Reduced).unwrap());
     }
 
     #[test]

@@ -191,14 +191,11 @@ impl Frame<'_> {
         if series.mark == Mark::Curve {
             for run in ends.split(Option::is_none) {
                 let run: Vec<_> = run.iter().copied().flatten().collect();
-                let lower = run.iter().map(|&(x, low, _)| (x, low));
-                let upper = run.iter().rev().map(|&(x, _, high)| (x, high));
+                let lower: Vec<At> = run.iter().map(|&(x, low, _)| (x, low)).collect();
+                let upper: Vec<At> = run.iter().rev().map(|&(x, _, high)| (x, high)).collect();
                 if run.len() > 1 {
-                    canvas.area(
-                        &lower.chain(upper).collect::<Vec<At>>(),
-                        colour(series.style),
-                        0.16,
-                    )?;
+                    let corners = [canvas.in_detail(&lower), canvas.in_detail(&upper)].concat();
+                    canvas.area(&corners, colour(series.style), 0.16)?;
                 }
             }
             return Ok(());

@@ -6,7 +6,7 @@
 //! Fernandes (2009), any two of a theme stay at least 18 apart (CIE 1976) for each kind of colour
 //! blindness.
 
-use super::canvas::{Align, At, Canvas, DrawError, Font};
+use super::canvas::{Align, At, Canvas, Detail, DrawError, Font};
 use super::figure::Mark;
 
 /// Red, green and blue.
@@ -197,6 +197,10 @@ pub(super) fn markers(
     style: usize,
     mark: Mark,
 ) -> Result<(), DrawError> {
+    if canvas.detail == Detail::Reduced && centers.len() > 1 && mark != Mark::Dots {
+        let name = format!("m{style}-{}", mark as usize);
+        return canvas.stamps(&name, centers, |center| markers(canvas, &[center], style, mark));
+    }
     let each = |radius: f64, colour: Colour| {
         centers.iter().try_for_each(|&center| match MARKERS[shape(style)] {
             [] => canvas.disc(center, radius, colour),

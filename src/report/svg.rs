@@ -13,6 +13,7 @@ use plotters_backend::{
     FontStyle, FontTransform,
 };
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::rc::Rc;
 
@@ -29,6 +30,8 @@ pub(super) struct Sheet {
     path: Option<String>,
     /// The end of the path, in units.
     at: BackendCoord,
+    /// The names of the markers so far.
+    markers: BTreeSet<String>,
 }
 
 impl Sheet {
@@ -42,6 +45,32 @@ impl Sheet {
     pub(super) fn close_group(&mut self) {
         self.close_path();
         self.markup += "</g>";
+    }
+
+    /// Begins the marker of this name around the point at `middle` pixels in both directions;
+    /// false if there is one already.
+    pub(super) fn open_marker(&mut self, name: &str, middle: f64) -> bool {
+        let is_new = self.markers.insert(name.to_owned());
+        if is_new {
+            self.close_path();
+            self.markup += &format!(
+                "<marker id=\"{name}\" markerUnits=\"userSpaceOnUse\" overflow=\"visible\" \
+                 refX=\"{middle}\" refY=\"{middle}\">"
+            );
+        }
+        is_new
+    }
+
+    /// Ends a marker.
+    pub(super) fn close_marker(&mut self) {
+        self.close_path();
+        self.markup += "</marker>";
+    }
+
+    /// Shows the marker of this name at each of the points.
+    pub(super) fn vertices(&mut self, name: &str, points: &[BackendCoord]) {
+        let attributes = format!("fill=\"none\" style=\"marker:url(#{name})\"");
+        self.subpath(attributes, points, "");
     }
 
     /// The markup so far.

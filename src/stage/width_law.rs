@@ -27,6 +27,18 @@ pub(super) struct WidthLaw {
     pub(super) law: Option<PowerLaw>,
     /// The widths, or priors, that are left out, with the reason.
     pub(super) left_out: Vec<String>,
+    /// The priors that it is averaged over.
+    pub(super) priors: Vec<Prior>,
+}
+
+/// `h = 10 (reason)`, or for several `h = 10, 20 and 50 (reason)`.
+fn widths_text(hiddens: &[Hidden], reason: &str) -> String {
+    let names: Vec<String> = hiddens.iter().map(Hidden::to_string).collect();
+    let names = match &names[..] {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    };
+    format!("h = {names} ({reason})")
 }
 
 impl WidthLaw {
@@ -52,29 +64,42 @@ impl WidthLaw {
             family.nets.iter().copied().filter(|(hidden, _)| is_measured(*hidden)).collect();
         let mut left_out = Vec::new();
         let mut kept = Vec::new();
+        // Priors with the same gaps are listed together.
+        let mut with_gaps: Vec<(Vec<Prior>, String)> = Vec::new();
         for &prior in priors {
-            let mut reasons = Vec::new();
+            let (mut missing, mut reasons) = (Vec::new(), Vec::new());
             for &(hidden, _) in &widths {
-                let reason = match values(hidden, prior) {
-                    None => "not in the run",
-                    Some(values) => {
-                        let sample = samples(std::slice::from_ref(values))?.remove(0);
-                        if sample.log_of_mean().is_some() {
-                            continue;
-                        }
-                        "mean of 0 or less"
-                    }
+                let Some(values) = values(hidden, prior) else {
+                    missing.push(hidden);
+                    continue;
                 };
-                reasons.push(format!("h = {hidden} ({reason})"));
+                let sample = samples(std::slice::from_ref(values))?.remove(0);
+                if sample.log_of_mean().is_none() {
+                    reasons.push(widths_text(&[hidden], "mean of 0 or less"));
+                }
             }
-            match priors.len() {
-                1 => kept.push(prior),
-                _ if reasons.is_empty() => kept.push(prior),
-                _ => reasons = vec![format!("{prior}: {}", reasons.join(", "))],
+            let is_complete = missing.is_empty();
+            if !is_complete {
+                reasons.insert(0, widths_text(&missing, "not in the run"));
             }
-            left_out.extend(reasons);
+            if priors.len() == 1 || reasons.is_empty() {
+                kept.push(prior);
+            }
+            if priors.len() == 1 {
+                left_out.extend(reasons);
+            } else if !reasons.is_empty() {
+                let reasons = reasons.join(", ");
+                match with_gaps.iter_mut().find(|(_, same)| !is_complete && *same == reasons) {
+                    Some((priors, _)) => priors.push(prior),
+                    None => with_gaps.push((vec![prior], reasons)),
+                }
+            }
         }
-        let mut points = Vec::new();
+        left_out.extend(with_gaps.iter().map(|(priors, reasons)| {
+            let priors: Vec<String> = priors.iter().map(Prior::to_string).collect();
+            format!("{}: {reasons}", priors.join(", "))
+        }));
+        let (mut points, mut too_few) = (Vec::new(), Vec::new());
         for (hidden, width) in widths {
             let of_priors = kept.iter().filter_map(|&prior| values(hidden, prior).cloned());
             let samples = samples(&of_priors.collect::<Vec<_>>())?;
@@ -83,12 +108,15 @@ impl WidthLaw {
             if let Some(log_mean) = estimate {
                 points.push(WidthPoint { hidden, width: width as f64, log_mean });
             } else if mean.is_some() {
-                left_out.push(format!("h = {hidden} (too few pairs)"));
+                too_few.push(hidden);
             }
+        }
+        if !too_few.is_empty() {
+            left_out.push(widths_text(&too_few, "too few pairs"));
         }
         let of_widths = points.iter().map(|point| (point.width, point.log_mean));
         let law = PowerLaw::fit(&of_widths.collect::<Vec<_>>());
-        Ok(WidthLaw { points, law, left_out })
+        Ok(WidthLaw { points, law, left_out, priors: kept })
     }
 
     /// The width from which on the mean is below `threshold`, which may depend on the width; `None`
@@ -180,6 +208,12 @@ mod tests {
         let found = law(&pairs(&both[..5]), &["none", "dropout 0.5"]);
         assert!((found.law.unwrap().exponent.mean - 1.0).abs() < 1e-12);
         assert_eq!(found.left_out, ["dropout 0.5: h = 40 (not in the run)"]);
+        assert_eq!(found.priors, [Prior::None]);
+        let more = [("10", "normal 0.01", [8.0; 3]), ("10", "normal 0.1", [9.0; 3])];
+        let priors = ["none", "dropout 0.5", "normal 0.01", "normal 0.1"];
+        let found = law(&pairs(&[&both[..5], &more].concat()), &priors);
+        let gaps = "normal 0.01, normal 0.1: h = 20 and 40 (not in the run)";
+        assert_eq!(found.left_out, ["dropout 0.5: h = 40 (not in the run)", gaps]);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use super::captions::join;
 use super::drawing::{
-    CaptionedFigure, FigureLine, LinePoint, PanelLines, Texts, columns, marker_shift, prior_title,
-    styles, with_biases,
+    CaptionedFigure, FigureLine, LinePoint, PanelLines, Texts, axis_of_width, columns,
+    marker_shift, prior_title, styles, with_biases,
 };
 use super::messages::{by_width, peaks, spread_of};
 use super::results::Results;
@@ -43,7 +43,7 @@ impl Results {
         };
         let panel = |family: &NetFamily, prior: Prior| PanelLines {
             title: format!("{}{}", prior_title(prior), with_biases(family.biases)),
-            x: Axis::log("hidden neurons").ticks(family.numbers()),
+            x: axis_of_width(family.numbers()),
             y: Axis::log("largest error over that on the learned curve"),
             lines: (0..methods.len())
                 .zip(styles(&methods))

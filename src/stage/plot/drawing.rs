@@ -250,6 +250,14 @@ pub(super) fn axis_of_t() -> Axis {
     Axis::linear("t along the curve").range(0.0, 1.0)
 }
 
+/// The axis of the width of nets, with room for many markers that are shifted apart.
+pub(super) fn axis_of_width(numbers: Vec<f64>) -> Axis {
+    let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = numbers.iter().copied().fold(0.0, f64::max);
+    let room = libm::pow(most / least, 0.1).max(1.2);
+    Axis::log("hidden neurons").range(least / room, most * room).ticks(numbers)
+}
+
 /// The axis of the number of hidden layers.
 pub(super) fn axis_of_depth(numbers: Vec<f64>) -> Axis {
     let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);

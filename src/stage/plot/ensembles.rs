@@ -2,8 +2,8 @@
 
 use super::captions::{NO_DATA, join};
 use super::drawing::{
-    CaptionedFigure, FigureLine, LinePoint, PanelLines, Texts, marker_shift, prior_title, styles,
-    with_biases,
+    CaptionedFigure, FigureLine, LinePoint, PanelLines, Texts, axis_of_width, marker_shift,
+    prior_title, styles, with_biases,
 };
 use super::messages::{Value, place, spread};
 use super::results::Results;
@@ -27,7 +27,7 @@ impl Results {
             for prior in self.ensembles.priors() {
                 panels.extend(EnsembleMetric::ALL.map(|metric| PanelLines {
                     title: format!("{}{}", prior_title(prior), with_biases(family.biases)),
-                    x: Axis::log("hidden neurons").ticks(family.numbers()),
+                    x: axis_of_width(family.numbers()),
                     y: Axis::log(metric.with_unit()),
                     lines: self.lines_of_ensembles(family, prior, metric),
                 }));
@@ -48,7 +48,7 @@ impl Results {
                  test images by number of hidden neurons, one row per prior. Black: one of the two \
                  nets, and their ensemble. In colour: the ensemble of nets along the curve, and, \
                  hollow, the net at its midpoint alone. All but the single net cost the training \
-                 of two nets. Markers at one width are shifted apart."
+                 of two nets, and a learned curve its own. Markers at one width are shifted apart."
             ),
         };
         let texts = Texts {

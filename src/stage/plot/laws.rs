@@ -2,7 +2,8 @@
 
 use super::captions::join;
 use super::drawing::{
-    CaptionedFigure, FigureLine, PanelLines, Texts, columns, prior_title, with_biases,
+    CaptionedFigure, FigureLine, PanelLines, Texts, axis_of_width, columns, prior_title,
+    with_biases,
 };
 use super::messages::{Value, by_width, number, peaks, prior_phrase, spread, spread_of};
 use super::results::Results;
@@ -20,8 +21,18 @@ const GUIDE: usize = 20;
 /// The exponent of the guide.
 const GUIDE_EXPONENT: f64 = 0.5;
 
-/// Pixels between the markers of neighbouring priors at one width.
-const SHIFT: f64 = 4.0;
+/// Pixels between the markers of neighbouring priors at one width, and between those of the first
+/// and the last one, at most.
+const SHIFTS: [f64; 2] = [4.0, 18.0];
+
+/// The largest number of priors whose markers fit beside the axis of y without more room.
+const ROOM: usize = 5;
+
+/// Pixels by which the markers of prior `i` of `priors` are shifted.
+fn shift_of(i: usize, priors: usize) -> f64 {
+    let gaps = priors.saturating_sub(1) as f64;
+    SHIFTS[0].min(SHIFTS[1] / gaps.max(1.0)) * (i as f64 - 0.5 * gaps)
+}
 
 impl Results {
     /// The mean excess of all priors by width with fitted power laws, one panel per method.
@@ -33,7 +44,7 @@ impl Results {
         for (family, &method) in families.iter().flat_map(|f| methods.iter().map(move |m| (f, m))) {
             let mut lines: Vec<FigureLine> = Vec::new();
             for (i, &prior) in priors.iter().enumerate() {
-                let shift = SHIFT * (i as f64 - 0.5 * (priors.len() - 1) as f64);
+                let shift = shift_of(i, priors.len());
                 let (line, exponent) = self.line_of_law(family, (method, prior), i, shift);
                 exponents.extend(exponent);
                 lines.push(line);
@@ -41,7 +52,10 @@ impl Results {
             lines.extend(guide(&lines, method));
             panels.push(PanelLines {
                 title: format!("{}{}", method.title(), with_biases(family.biases)),
-                x: Axis::log("hidden neurons").ticks(family.numbers()),
+                x: match priors.len() > ROOM {
+                    true => axis_of_width(family.numbers()),
+                    false => Axis::log("hidden neurons").ticks(family.numbers()),
+                },
                 y: Axis::log("mean excess error, points"),
                 lines,
             });

@@ -193,7 +193,7 @@ impl PlaneResult {
                 true => self.place(),
                 false => format!("h = {}, {}", self.hidden, prior_phrase(self.prior)),
             },
-            x: Axis::linear("along B − A").range(self.x.0, self.x.1),
+            x: Axis::linear("along B − A").range(self.x.0, self.x.1).ticks([0.0, 0.5, 1.0]),
             y: Axis::linear(format!("towards {}", self.third.title())).range(self.y.0, self.y.1),
             field: Some(Field {
                 axis: Axis::log(format!("{} {}, {}", self.split, surface.name(), surface.unit())),
@@ -208,7 +208,7 @@ impl PlaneResult {
     }
 
     /// How high the straight lines are.
-    fn message(&self) -> String {
+    fn message(&self, surface: Surface) -> String {
         let straight = self.curves.iter().filter(|curve| match curve.name {
             CurveName::Method(method) => method.curve.name() == "linear",
             CurveName::Chain => true,
@@ -219,15 +219,15 @@ impl PlaneResult {
                 CurveName::Method(_) => "the straight line from A to π(B)",
                 CurveName::Chain => "the straight lines from A to C to B",
             };
-            format!(
-                "{} nats (error {} %) on {target}",
-                number(curve.largest_loss),
-                number(curve.largest_error)
-            )
+            let (loss, error) = (number(curve.largest_loss), number(curve.largest_error));
+            match surface {
+                Surface::Loss => format!("{loss} nats (error {error} %) on {target}"),
+                Surface::Error => format!("{error} % (loss {loss} nats) on {target}"),
+            }
         };
         let lines: Vec<String> = straight.map(line).collect();
-        let split = self.split;
-        format!("At {}, the largest {split} loss is {}.", self.place(), lines.join(", and "))
+        let what = format!("{} {}", self.split, surface.name());
+        format!("At {}, the largest {what} is {}.", self.place(), lines.join(", and "))
     }
 }
 
@@ -303,7 +303,7 @@ pub(super) fn figure_of(planes: &[PlaneResult], surface: Surface) -> CaptionedFi
     let sentences = [content].into_iter().chain(third).chain([projected, left_out]);
     CaptionedFigure {
         title: title.to_owned(),
-        message: join(shown.iter().map(|plane| plane.message())),
+        message: join(shown.iter().map(|plane| plane.message(surface))),
         caption: join(sentences),
         figure: figure(columns(shown.len()), panels.collect()),
     }
@@ -344,6 +344,9 @@ mod tests {
                         (error 20.0 %) on the straight line from A to B, and 0.500 nats (error \
                         5.00 %) on the straight line from A to π(B).";
         assert_eq!(drawn.message, expected);
+        let error = figure_of(&[plane("10", "1", Third::Matched)], Surface::Error).message;
+        let expected = "the largest test error is 20.0 % (loss 2.00 nats) on the straight line";
+        assert!(error.contains(expected), "{error}");
         let drawn = figure_of(&[plane("10", "1", Third::Other)], Surface::Loss);
         assert!(drawn.message.ends_with("on the straight lines from A to C to B."));
         assert!(drawn.caption.contains("C is a third net.") && !drawn.caption.contains("π(B)"));

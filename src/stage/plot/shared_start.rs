@@ -63,6 +63,10 @@ impl Results {
     ) -> Panel {
         let of_prior: Vec<CurveGroup> =
             groups.iter().filter(|group| group.prior == prior).copied().collect();
+        let epochs = of_prior.iter().filter_map(|group| self.shared.get(&(*group, metric)));
+        let most = epochs.filter_map(|means| means.keys().max()).max().copied().unwrap_or(0);
+        // k = 0 is beside the axis, not on it.
+        let room = 0.04 * f64::from(most.max(1));
         let series = of_prior.iter().enumerate().map(|(style, group)| {
             let CurveGroup { hidden, prior, method } = group;
             let means = self.shared.get(&(*group, metric)).into_iter().flatten();
@@ -90,7 +94,7 @@ impl Results {
         };
         Panel {
             title: prior_title(prior),
-            x: Axis::linear("shared epochs k"),
+            x: Axis::linear("shared epochs k").range(-room, f64::from(most) + room),
             y: Axis::linear(label),
             references: references.into_iter().collect(),
             series: series.filter(|series| !series.points.is_empty()).collect(),

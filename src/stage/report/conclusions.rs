@@ -594,6 +594,21 @@ mod tests {
     }
 
     #[test]
+    fn a_grid_with_many_gaps_has_their_number_instead_of_a_list() {
+        let x: &[f64] = &[40.0, 41.0, 44.0];
+        let y: &[f64] = &[20.0, 19.0, 21.0];
+        let full: Vec<(i64, &str, &str, &[f64])> = [10, 20, 50, 100, 200, 500]
+            .into_iter()
+            .map(|h| (h, "none", "linear", x))
+            .chain([(10, "dropout 0.5", "linear", y)])
+            .collect();
+        let line = lines(&excess(&full).prior().unwrap()).remove(0);
+        let gaps = "excluded: 5 of 6 combinations of width and method (not in the run); h = 20 (0 \
+                    pairs, at least 3 are required); h = 50 ";
+        assert!(line.contains(gaps), "{line}");
+    }
+
+    #[test]
     fn priors_are_compared_by_the_excess_error() {
         let mut found = excess(&[
             (50, "none", "linear", &[20.0, 21.0, 22.0]),

@@ -88,9 +88,24 @@ pub(super) struct Contrast {
     levels: Vec<[Level; 2]>,
     /// The numbers of pairs and nets of each width that has too few.
     too_few: BTreeMap<Hidden, Design>,
-    /// Curves that are excluded, with the reason.
-    excluded: Vec<String>,
+    /// Curves that are excluded.
+    excluded: Vec<Excluded>,
+    /// The number of combinations that have both curves, and that of all: of width with prior or
+    /// method within pairs, of priors between nets.
+    combinations: [usize; 2],
 }
+
+/// A curve that is excluded from a contrast.
+#[derive(Clone, Debug, PartialEq)]
+enum Excluded {
+    NotInRun(String),
+    /// With pairs of 0 or less.
+    NotPositive(String),
+}
+
+/// The largest number of curves that are not in the run that a note names; of more it has the
+/// number.
+const NAMED: usize = 4;
 
 /// The effect of a contrast.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -183,6 +198,7 @@ impl Contrast {
             levels: Vec::new(),
             too_few: BTreeMap::new(),
             excluded: Vec::new(),
+            combinations: [0, 0],
         }
     }
 
@@ -211,6 +227,7 @@ impl Contrast {
                 for (curve, levels) in change.iter().zip([&before, &after]) {
                     contrast.note_excluded(hidden, *curve, levels);
                 }
+                contrast.count([&before, &after].iter().all(|levels| !levels.is_empty()));
                 let (mut logs_of_change, mut both_of_change) = (Logs::new(), Vec::new());
                 for (pair, x) in &before {
                     let Some(y) = after.get(pair).filter(|y| x.metric > 0.0 && y.metric > 0.0)
@@ -264,6 +281,7 @@ impl Contrast {
             for (hidden, levels) in hiddens.iter().zip(&levels) {
                 contrast.note_excluded(*hidden, curve, levels);
             }
+            contrast.count(levels.iter().all(|levels| !levels.is_empty()));
             let positive = |levels: &BTreeMap<PairName, Level>| {
                 levels.values().all(|level| level.metric > 0.0)
             };
@@ -308,10 +326,38 @@ impl Contrast {
             .map(|(pair, _)| pair.to_string())
             .collect();
         if levels.is_empty() {
-            self.excluded.push(format!("{curve} (not in the run)"));
+            self.excluded.push(Excluded::NotInRun(format!("{curve} (not in the run)")));
         } else if !not_positive.is_empty() {
-            self.excluded.push(format!("{curve}, pair {} (0 or less)", not_positive.join(" and ")));
+            let pairs = not_positive.join(" and ");
+            self.excluded.push(Excluded::NotPositive(format!("{curve}, pair {pairs} (0 or less)")));
         }
+    }
+
+    /// Counts a combination.
+    fn count(&mut self, is_complete: bool) {
+        let [complete, all] = self.combinations;
+        self.combinations = [complete + usize::from(is_complete), all + 1];
+    }
+
+    /// The excluded curves, with the reason. A grid with many gaps has a number instead of a list
+    /// of them.
+    fn excluded(&self) -> Vec<String> {
+        let is_missing = |curve: &&Excluded| matches!(curve, Excluded::NotInRun(_));
+        let is_short = self.excluded.iter().filter(is_missing).count() <= NAMED;
+        let name = |curve: &Excluded| match curve {
+            Excluded::NotInRun(name) => is_short.then(|| name.clone()),
+            Excluded::NotPositive(name) => Some(name.clone()),
+        };
+        let [complete, all] = self.combinations;
+        let gaps = (!is_short).then(|| {
+            let axes = match self.change {
+                Change::Method(_) => "combinations of width and prior",
+                Change::Prior(_) => "combinations of width and method",
+                Change::Width(..) | Change::Depth(..) => "priors",
+            };
+            format!("{} of {all} {axes} (not in the run)", all - complete)
+        });
+        gaps.into_iter().chain(self.excluded.iter().filter_map(name)).collect()
     }
 
     /// The mean over the pairs of one width, alone and with its error. There is no error, but a
@@ -354,7 +400,7 @@ impl Contrast {
         let too_few = self.too_few.iter();
         let too_few =
             too_few.map(|(hidden, design)| format!("h = {hidden} ({})", design.too_few()));
-        let excluded: Vec<String> = self.excluded.iter().cloned().chain(too_few).collect();
+        let excluded: Vec<String> = self.excluded().into_iter().chain(too_few).collect();
         if !excluded.is_empty() {
             notes.push(format!("excluded: {}", excluded.join("; ")));
         }

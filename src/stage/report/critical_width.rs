@@ -136,10 +136,21 @@ fn verdict_on_law(measured: &Measured, tests: &[ExponentTest]) -> Option<Sentenc
     let rest = format!(
         "The exponent is {}{}; over all methods, a mean is off its law by a factor of up to {:.1}.",
         list(&each),
-        averaged(&[priors_of(measured)]),
+        over_priors(measured, tests),
         libm::exp(deviations.fold(0.0, f64::max))
     );
     Some(Sentence::new(lead, rest))
+}
+
+/// `, averaged over the priors`, or the one prior that all laws are of.
+fn over_priors(measured: &Measured, tests: &[ExponentTest]) -> String {
+    let mut fitted = tests.iter().filter(|test| test.law.law.is_some()).map(|t| &t.law.priors[..]);
+    match fitted.next() {
+        Some(&[prior]) if measured.priors().len() > 1 && fitted.all(|of| *of == [prior]) => {
+            format!(", {}", prior_name(prior))
+        }
+        _ => averaged(&[priors_of(measured)]),
+    }
 }
 
 /// From which width on the excess is below 1 point and below the noise.
@@ -199,14 +210,21 @@ fn laws(report: &Report, family: &NetFamily, biases: &str) -> Result<TableBlock>
                 |metric| WidthLaw::new(&measured.tests.pairs, family, (method, &[prior]), metric);
             let [excess, barrier] = LAWS.map(law);
             let (excess, barrier) = (excess?, barrier?);
+            let is_in_run = |law: &WidthLaw| !law.points.is_empty() || !law.left_out.is_empty();
+            if ![&excess, &barrier].into_iter().any(is_in_run) {
+                continue;
+            }
             let reasons = |law: &WidthLaw, name: &str| match law.left_out.is_empty() {
                 true => None,
-                false => Some(format!("{name} leaves out: {}", law.left_out.join(", "))),
+                false => Some(format!("{name} out: {}", law.left_out.join(", "))),
             };
-            let notes: Vec<String> = [reasons(&excess, "excess"), reasons(&barrier, "barrier")]
-                .into_iter()
-                .flatten()
-                .collect();
+            let notes: Vec<String> = match excess.left_out == barrier.left_out {
+                true => reasons(&excess, "both leave").into_iter().collect(),
+                false => [reasons(&excess, "excess leaves"), reasons(&barrier, "barrier leaves")]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+            };
             let crossing = |found: Option<Crossing>| {
                 Cell::text(found.map_or(String::new(), |found| excess.crossing_text(&found)))
             };
@@ -290,7 +308,7 @@ fn exponents(report: &Report, tests: &[ExponentTest]) -> Result<TableBlock> {
             "The law of the means{}: how fast the metric falls compared to h^(−1/2), the error of \
              an average over h independent neurons. p is for an exponent of 1/2, adjusted by \
              Holm's method for the methods of a metric.\n",
-            averaged(&[priors_of(&report.measured)]).trim_start_matches(',')
+            over_priors(&report.measured, tests).trim_start_matches(',')
         ),
         columns: vec![
             Column::new("method", Align::Left),
@@ -343,6 +361,20 @@ mod tests {
         let noise = "It falls below the standard error of a test error, 0.14 points, at h \
                      > 40 on the straight line and h > 40 on the curve Linear + OT.";
         assert_eq!(width.rest, noise);
+    }
+
+    #[test]
+    fn laws_of_one_prior_are_not_called_averages_over_priors() {
+        let rest = |curves: &[(&str, &str, &str, &[f64])]| {
+            let (measured, _) = run(Dataset::Mnist, curves);
+            let tests = tests(&measured, &families(&measured).remove(0)).unwrap();
+            verdict_on_law(&measured, &tests).unwrap().rest
+        };
+        let both: Vec<_> = CURVES.into_iter().filter(|(_, _, m, _)| *m == "linear").collect();
+        assert!(rest(&both).contains(", averaged over the priors;"), "{}", rest(&both));
+        let gap: Vec<_> =
+            both.iter().copied().filter(|c| (c.0, c.1) != ("20", "dropout 0.5")).collect();
+        assert!(rest(&gap).contains(" on the straight line, without prior;"), "{}", rest(&gap));
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub(super) fn training(report: &Report) -> Result<Vec<Block>> {
 }
 
 /// A paragraph of the sentences that there are.
-pub(super) fn text(sentences: [Option<Sentence>; 2]) -> Vec<Block> {
+pub(super) fn text<const N: usize>(sentences: [Option<Sentence>; N]) -> Vec<Block> {
     let texts: Vec<String> = sentences.iter().flatten().map(Sentence::whole).collect();
     let paragraph = || Block::Text(format!("{}\n", texts.join("\n\n")));
     (!texts.is_empty()).then(paragraph).into_iter().collect()

@@ -18,8 +18,8 @@ const POINT: f64 = 1.0;
 
 /// The columns of the table: a metric, its heading, and its decimals.
 const METRICS: [(Metric, &str, usize); 3] = [
-    (Metric::LossBarrier, "barrier of the loss, nats", 3),
-    (Metric::ErrorBarrier, "barrier of the error, points", 2),
+    (Metric::LossBarrier, "barrier of the loss, nats", 5),
+    (Metric::ErrorBarrier, "barrier of the error, points", 3),
     (Metric::MaxError, "largest error, %", 2),
 ];
 
@@ -80,7 +80,7 @@ fn connected_from(starts: &SharedStarts) -> Option<Sentence> {
             places.entry(connected).or_default().push(place(group));
         }
     }
-    let is_single = places.len() == 1;
+    let is_single = places.values().map(Vec::len).sum::<usize>() == 1;
     let curve = curve_name(method);
     let phrase = |(connected, places): (&Connected, &Vec<String>)| {
         let at = if is_single { String::new() } else { format!(" at {}", list(places)) };
@@ -120,7 +120,7 @@ fn example(starts: &SharedStarts) -> Option<Sentence> {
         };
         Some(if first.0 == last.0 { at(first) } else { format!("{}, {}", at(first), at(last)) })
     };
-    let barrier = values(Metric::LossBarrier, 3, "nats")?;
+    let barrier = values(Metric::LossBarrier, 5, "nats")?;
     let error = values(Metric::MaxError, 2, "%")?;
     let lead = format!("With {}, the barrier of the loss is {barrier}.", place(group));
     Some(Sentence::new(lead, format!("The largest error is {error}.")))
@@ -227,6 +227,9 @@ mod tests {
              epochs on."
         );
         assert!(sentence.rest.ends_with("every larger measured k."));
+        let two = connected_from(&starts(&[one, ("70", "none", &means[..])])).unwrap();
+        let places = " epochs on at h = 50, without prior and h = 70, without prior.";
+        assert!(two.lead.ends_with(places), "{}", two.lead);
         let never = ("500", "dropout 0.5", &[(0, 9.0, Some(1.0)), (5, 2.0, Some(0.1))][..]);
         assert_eq!(
             connected_from(&starts(&[one, never])).unwrap().lead,
@@ -237,8 +240,8 @@ mod tests {
         let example = example(&starts(&[one])).unwrap();
         assert_eq!(
             example.lead,
-            "With h = 50, without prior, the barrier of the loss is 9.000 ± 1.000 nats at k = 0, \
-             0.100 ± 0.100 nats at k = 5."
+            "With h = 50, without prior, the barrier of the loss is 9.00000 ± 1.00000 nats at k = \
+             0, 0.10000 ± 0.10000 nats at k = 5."
         );
         assert_eq!(
             example.rest,

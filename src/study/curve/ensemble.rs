@@ -6,7 +6,7 @@
 //! 2022): one net at inference. With weight adjustment, the midpoint is a point of a refitted
 //! curve, no plain average.
 //!
-//! All kinds but single nets cost the training of two nets.
+//! All kinds but single nets cost the training of two nets; a learned curve costs its own on top.
 
 use super::refit::{RefitSettings, Targets, refit};
 use super::{Path, grid};

@@ -1,6 +1,9 @@
 //! Ensembles: nets along a curve, and the midpoint of the curve, beside the two nets at its ends,
 //! alone and together.
 
+mod equal_cost;
+
+use self::equal_cost::EqualCost;
 use super::Report;
 use super::contrasts::{Effect, SIGNIFICANCE, digits, p_text};
 use super::full_tables::{folded, hidden_cell};
@@ -18,6 +21,7 @@ use crate::stage::ensemble::results::{
 use crate::stage::plot::Subject;
 use crate::stage::rows::{is_plain, samples};
 use crate::stage::tables::ENSEMBLES;
+use crate::study::curve::Method;
 use crate::study::curve::ensemble::EnsembleKind;
 use crate::study::net::{BINS, Hidden, Prior, Widths};
 use crate::study::stats::{Estimate, Interval, NotFinite, Sample, holm, noise_of_difference};
@@ -77,18 +81,23 @@ pub(super) fn section(report: &Report) -> Result<Vec<Block>> {
     let Some(measured) = &report.ensembles else { return Ok(figures) };
     let ensembles = &measured.ensembles;
     let contrasts = contrasts(ensembles, report.measured.data.test)?;
-    let mut blocks = text(verdicts(ensembles, &contrasts));
+    let equal_cost = equal_cost::compare(ensembles, report.measured.data.test)?;
+    let [along, soups] = verdicts(ensembles, &contrasts);
+    let verdict = equal_cost.as_ref().and_then(EqualCost::verdict);
+    let mut blocks = text([along, verdict, soups]);
     blocks.extend(figures);
-    blocks.push(Block::Table(TableBlock {
-        source: Some(measured.source(report)),
-        ..table_of_contrasts(&contrasts)
-    }));
-    let means = TableBlock { source: Some(measured.source(report)), ..table_of_means(ensembles)? };
+    let with_source = |table| TableBlock { source: Some(measured.source(report)), ..table };
+    blocks.push(Block::Table(with_source(table_of_contrasts(&contrasts, equal_cost.is_some()))));
+    if let Some(equal_cost) = &equal_cost {
+        blocks.push(Block::Table(with_source(equal_cost.table(ensembles))));
+        blocks.push(folded(with_source(equal_cost.table_by_width()), "ratios by width"));
+    }
+    let means = with_source(table_of_means(ensembles)?);
     blocks.push(folded(means, "ensembles by prior and width"));
     Ok(blocks)
 }
 
-/// One ensemble compared to another of the same nets.
+/// One ensemble compared to another.
 struct Contrast {
     from: Ensemble,
     to: Ensemble,
@@ -132,13 +141,18 @@ fn contrasts(ensembles: &Ensembles, images: usize) -> Result<Vec<Contrast>, NotF
             contrasts.push(Contrast { is_tested, ..contrast });
         }
     }
+    adjust(&mut contrasts, images);
+    Ok(contrasts)
+}
+
+/// Adjusts p by Holm's method for the tested ones of a family, and sets their effects.
+fn adjust(family: &mut [Contrast], images: usize) {
     let p = |contrast: &Contrast| contrast.log_ratio.filter(|_| contrast.is_tested).map(|x| x.p());
-    let mut adjusted = holm(&contrasts.iter().filter_map(p).collect::<Vec<_>>()).into_iter();
-    for contrast in &mut contrasts {
+    let mut adjusted = holm(&family.iter().filter_map(p).collect::<Vec<_>>()).into_iter();
+    for contrast in family {
         contrast.p = p(contrast).and_then(|_| adjusted.next());
         contrast.effect = contrast.effect(images);
     }
-    Ok(contrasts)
 }
 
 impl Contrast {
@@ -214,6 +228,22 @@ impl Contrast {
         }
     }
 
+    /// The ratio with its effect and p.
+    fn cell(&self) -> Cell {
+        let log = self.log_ratio.map(|ratio| ratio.mean).or(self.observed);
+        let effect = match (self.log_ratio, self.p, self.effect) {
+            (None, ..) => "inconclusive, too few pairs".to_owned(),
+            (Some(_), None, _) => "not tested".to_owned(),
+            (Some(_), Some(p), effect) => format!("{}, p = {}", effect.name(), p_text(p)),
+        };
+        let left_out = match self.left_out {
+            0 => String::new(),
+            n => format!("; left out: {n} ratios to or of 0"),
+        };
+        let text = self.ratio_text().unwrap_or_default();
+        Cell { note: effect + &left_out, ..Cell::number(log.map(libm::exp), |_| text) }
+    }
+
     /// `0.93 (0.90 to 0.96)`, or the observed ratio alone if there are too few pairs.
     fn ratio_text(&self) -> Option<String> {
         let of = |log: f64, digits: usize| format!("{:.digits$}", libm::exp(log));
@@ -248,7 +278,9 @@ fn verdicts(ensembles: &Ensembles, contrasts: &[Contrast]) -> [Option<Sentence>;
         let is_it = |c: &&Contrast| [c.from.kind, c.to.kind] == kinds;
         contrasts.iter().filter(is_it).collect()
     };
-    let along = of([EnsembleKind::Independent, EnsembleKind::Curve]);
+    let mut along = of([EnsembleKind::Independent, EnsembleKind::Curve]);
+    // A learned curve costs its own training on top.
+    along.retain(|c| !c.to.method.is_some_and(Method::is_learned));
     let soups = of([EnsembleKind::Single, EnsembleKind::Soup]);
     let both = of([EnsembleKind::Single, EnsembleKind::Independent]);
     let hiddens = ensembles.hiddens();
@@ -321,24 +353,21 @@ fn ratios(contrasts: &[&Contrast]) -> Option<String> {
 }
 
 /// A row for each comparison, with a cell for each metric.
-fn table_of_contrasts(contrasts: &[Contrast]) -> TableBlock {
-    let cell = |contrast: &Contrast| {
-        let log = contrast.log_ratio.map(|ratio| ratio.mean).or(contrast.observed);
-        let effect = match (contrast.log_ratio, contrast.p, contrast.effect) {
-            (None, ..) => "inconclusive, too few pairs".to_owned(),
-            (Some(_), None, _) => "not tested".to_owned(),
-            (Some(_), Some(p), effect) => format!("{}, p = {}", effect.name(), p_text(p)),
-        };
-        let left_out = match contrast.left_out {
-            0 => String::new(),
-            n => format!("; left out: {n} ratios to or of 0"),
-        };
-        let text = contrast.ratio_text().unwrap_or_default();
-        Cell { note: effect + &left_out, ..Cell::number(log.map(libm::exp), |_| text) }
+///
+/// `is_double` if there are single nets of twice the width, to which another table compares.
+fn table_of_contrasts(contrasts: &[Contrast], is_double: bool) -> TableBlock {
+    let single = match is_double {
+        true => "",
+        false => {
+            " The run has no net of twice the width of two others, which would cost the same \
+             training as both."
+        }
     };
+    let is_learned = contrasts.iter().any(|c| c.to.method.is_some_and(Method::is_learned));
+    let learned = if is_learned { "; on a learned curve, its own on top" } else { "" };
     let row = |of_metrics: &[Contrast]| {
         let comparison = format!("{} / {}", of_metrics[0].to.title(), of_metrics[0].from.title());
-        [Cell::text(comparison)].into_iter().chain(of_metrics.iter().map(cell)).collect()
+        [Cell::text(comparison)].into_iter().chain(of_metrics.iter().map(Contrast::cell)).collect()
     };
     let is_same = |a: &Contrast, b: &Contrast| (a.from, a.to) == (b.from, b.to);
     let metrics = EnsembleMetric::ALL.map(|metric| Column::new(metric.title(), Align::Left));
@@ -352,10 +381,11 @@ fn table_of_contrasts(contrasts: &[Contrast]) -> TableBlock {
              equal weights: [Statistics](#statistics). p is adjusted by Holm's method for all \
              tested ratios of this table; an effect on the error must also exceed the noise of the \
              test set. A curve's ensemble, a midpoint and the two nets cost the training of two \
-             nets, a single net half of that. ECE is the expected calibration error: images are \
-             divided into {BINS} bins of equal width by the probability of the predicted class; \
-             the differences between a bin's share of correct predictions and its mean probability \
-             are averaged, weighted by the number of images.\n"
+             nets{learned}; a single net costs half of that.{single} ECE is the expected \
+             calibration error: images are divided into {BINS} bins of equal width by the \
+             probability of the predicted class; the differences between a bin's share of correct \
+             predictions and its mean probability are averaged, weighted by the number of \
+             images.\n"
         ),
         columns: [Column::new("ensembles", Align::Left)].into_iter().chain(metrics).collect(),
         rows: contrasts.chunk_by(is_same).map(row).collect(),
@@ -384,7 +414,9 @@ fn table_of_means(ensembles: &Ensembles) -> Result<TableBlock> {
             ];
             let Some(cells) = cells.into_iter().collect::<Option<Vec<Cell>>>() else { continue };
             let (trained, members) = (ensemble.kind.trained(), ensemble.members);
-            let note = format!("trained: {trained}, at inference: {members}");
+            let is_learned = ensemble.method.is_some_and(Method::is_learned);
+            let curve = if is_learned { " and the curve" } else { "" };
+            let note = format!("trained: {trained}{curve}, at inference: {members}");
             let keys = [
                 Cell::text(prior.to_string()),
                 hidden_cell(hidden),
@@ -505,7 +537,7 @@ mod tests {
         assert_eq!(sentences(&found)[0], "There are too few pairs to compare ensembles.");
         let contrasts = contrasts(&found, 100).unwrap();
         assert_eq!(contrasts[0].ratio_text().as_deref(), Some("0.80"));
-        let table = table_of_contrasts(&contrasts);
+        let table = table_of_contrasts(&contrasts, false);
         let [text, note] = [&table.rows[0][1].text, &table.rows[0][1].note];
         assert_eq!([text.as_str(), note], ["0.80", "inconclusive, too few pairs"]);
     }
