@@ -101,6 +101,18 @@ impl FitSettings {
         let prior = self.prior.of_layer(l);
         [prior, if self.spare_biases { Prior::None } else { prior }]
     }
+
+    /// Fails if the prior's coefficient in the gradient is not finite in one of the `layers`.
+    fn check_prior(&self, layers: usize, images: usize) -> Result<(), TrainError> {
+        let is_finite = |l: usize| {
+            let prior = self.prior.of_layer(l);
+            [prior.decay(images), prior.shrink(images)].iter().all(|c| (*c as f32).is_finite())
+        };
+        match (0..layers).find(|&l| !is_finite(l)) {
+            Some(l) => Err(TrainError::StrongPrior { layer: l + 1 }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a training moves.
@@ -328,14 +340,8 @@ pub fn fit(
     if epochs > 0 && train.is_empty() {
         return Err(TrainError::NoImages);
     }
-    let is_finite = |l: &usize| {
-        let prior = settings.prior.of_layer(*l);
-        [prior.decay(train.len()), prior.shrink(train.len())]
-            .iter()
-            .all(|c| (*c as f32).is_finite())
-    };
-    if let Some(l) = (0..=widths.depth()).find(|l| epochs > 0 && !is_finite(l)) {
-        return Err(TrainError::StrongPrior { layer: l + 1 });
+    if epochs > 0 {
+        settings.check_prior(widths.depth() + 1, train.len())?;
     }
     let mut history = Vec::new();
     let mut number = 0;
