@@ -112,8 +112,8 @@ fn respond(mut connection: TcpStream, state: &Mutex<State>) {
     }
     let mut words = head.split(' ').map(str::to_owned);
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let creates = header("x-goog-if-generation-match") == Some("0")
-        || header("if-none-match") == Some("*");
+    let creates =
+        header("x-goog-if-generation-match") == Some("0") || header("if-none-match") == Some("*");
     let mut state = state.lock().unwrap();
     state.requests.push(head.clone());
     let exists = state.files.contains_key(&path);
