@@ -31,7 +31,7 @@ enum Mode {
 
 struct State {
     files: BTreeMap<String, Vec<u8>>,
-    /// The first line and the headers of each request.
+    /// The first line, decoded, and the headers of each request.
     requests: Vec<String>,
     mode: Mode,
 }
@@ -115,7 +115,8 @@ fn respond(mut connection: TcpStream, state: &Mutex<State>) {
     let creates =
         header("x-goog-if-generation-match") == Some("0") || header("if-none-match") == Some("*");
     let mut state = state.lock().unwrap();
-    state.requests.push(head.clone());
+    // Google's paths are encoded.
+    state.requests.push(head.replace("%2F", "/").replace("%2E", ".").replace("%2D", "-"));
     let exists = state.files.contains_key(&path);
     let (status, body) = match method.as_str() {
         _ if state.mode == Mode::Denied => ("403 Forbidden", Vec::new()),
