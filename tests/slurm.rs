@@ -473,12 +473,18 @@ fn tasks_of_submit_push_what_they_compute_even_if_others_fail_and_use_the_remote
     assert_eq!(second.pending(&["--remote", ""]), crate::space::set(["bad"]));
     // A key that is known only on the cluster, after `new`, is looked up there.
     let with_new = |word: &str| {
-        pipeline.replace("  fine:", &format!(
-            "  new: {{ command: {{ run: 'echo {word} > /dev/null; echo y > y', outputs: [y] }} }}\n  \
-             last: {{ command: {{ run: 'cp inputs/new/y y; mktemp {0}/XXXX', inputs: {{ new: new }},\n\
-             \x20                    outputs: [y] }} }}\n  fine:",
+        let new = format!(
+            "  new:
+    command: {{ run: 'echo {word} > /dev/null; echo y > y', outputs: [y] }}
+  last:
+    command:
+      run: 'cp inputs/new/y y; mktemp {0}/XXXX'
+      inputs: {{ new: new }}
+      outputs: [y]
+  fine:",
             counted.path().display()
-        ))
+        );
+        pipeline.replace("  fine:", &new)
     };
     second.write("pipeline.yaml", with_new("one"));
     submit_with(&cluster, &second, &["last", "--push", "--remote", &address]);

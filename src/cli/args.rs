@@ -100,8 +100,8 @@ pub(super) struct Common {
     pub cache: Option<PathBuf>,
     /// The remote cache, such as `s3://BUCKET/PREFIX` or `file:///FOLDER`; empty for none
     ///
-    /// Commands that use it: run, submit, plan, push, pull, remote. Replaces `remote` of the pipeline file.
-    /// Credentials are read from the environment.
+    /// Commands that use it: run, submit, plan, push, pull, remote. Replaces `remote` of the
+    /// pipeline file. Credentials are read from the environment.
     #[arg(long, global = true, value_name = "URL", env = REMOTE_VARIABLE, hide_env_values = true)]
     pub remote: Option<String>,
     /// Do not use file locks; then run `gc` and `verify` only while no other process uses the cache
