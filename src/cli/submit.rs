@@ -3,6 +3,7 @@
 use super::args::{Common, SubmitArgs};
 use super::session::Session;
 use super::session::jobs::{cluster_options, provenance_arguments};
+use super::session::remote::{Use, print_notices};
 use crate::engine::cache::store::Store;
 use crate::engine::provenance::Commit;
 use crate::engine::run::event::SCHEMA;
@@ -13,26 +14,33 @@ use crate::engine::text::count;
 use crate::fs;
 use anyhow::Result;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub(super) fn submit(common: &Common, args: &SubmitArgs) -> Result<String> {
-    let session = Session::open(common)?;
+    let mut session = Session::open(common)?;
+    let notice = session.attach(common, Use { required: false, writes: args.push })?;
+    print_notices(notice);
     let (plan, store) = (&session.plan, &session.store);
     store.prepare()?;
     let _lock = store.lock_shared(false)?;
     store.record_pipeline(&common.directory, &common.pipeline_path()?)?;
     let targets = session.select(&args.targets)?;
-    let plan_status = session.plan_status(&targets)?;
+    let checker = session.checker(BTreeSet::new());
+    let pulled = session.pull(common, &checker, &plan.closure(&targets), &|_| Ok(()));
+    print_notices(store.notices());
+    let (plan_status, _) = pulled?;
     let arrays = arrays(plan, &plan_status);
     let nodes: usize = arrays.iter().map(|array| array.nodes.len()).sum();
     if nodes == 0 {
         let jobs: [u64; 0] = [];
+        let command = if args.push { "run --push" } else { "run" };
         return Ok(match common.json {
             true => format!("{}\n", json!({ "schema": SCHEMA, "jobs": jobs })),
             false => format!(
                 "everything is up to date; run `{}` for the reports\n",
-                session.command("run")
+                session.command(command)
             ),
         });
     }
@@ -48,6 +56,8 @@ pub(super) fn submit(common: &Common, args: &SubmitArgs) -> Result<String> {
     arguments.extend(selection.iter().cloned());
     arguments.push("exec".into());
     arguments.extend(provenance_arguments(commit.as_ref())?);
+    let push = args.push.then(|| OsString::from("--push"));
+    arguments.extend(push.clone());
     let settings = session.pipeline.executors.slurm(&args.sbatch);
     let options = cluster_options(common, arguments, store.scratch()?)?;
     let mut submitter = Submitter::new(options, settings, store.clone());
@@ -66,6 +76,7 @@ pub(super) fn submit(common: &Common, args: &SubmitArgs) -> Result<String> {
     words.extend(["--pipeline".into(), common.pipeline.clone().into()]);
     words.extend(selection);
     words.extend(["run".into(), "--require-cached".into()]);
+    words.extend(push);
     words.extend(args.targets.iter().map(OsString::from));
     let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let last = submitter.submit(&NodeJobs {

@@ -3,11 +3,13 @@
 use crate::cli::args::Common;
 use crate::cli::session::Session;
 use crate::cli::session::jobs::Jobs;
+use crate::cli::session::remote::{Pusher, Use, print_notices};
 use crate::engine::cache::process::ProcessId;
+use crate::engine::cache::transfer::Transferred;
 use crate::engine::error::Error;
-use crate::engine::run::event::{Event, Observer as _, SCHEMA};
+use crate::engine::run::event::{Event, Observer, SCHEMA};
 use crate::engine::run::executor::Choice;
-use crate::engine::run::progress::Lines;
+use crate::engine::run::progress::{All, Lines};
 use crate::engine::run::schedule::{self, Settings};
 use crate::engine::run::status::{PlanStatus, Status};
 use crate::engine::spec::plan::NodeId;
@@ -15,23 +17,33 @@ use anyhow::{Context as _, Result};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{Write as _, stderr};
+use std::sync::atomic::Ordering;
 
 /// Runs the nodes of these names whose inputs are cached. Their keys are computed from the entries
-/// of the inputs; a node with an entry is done at once. Fails if a node fails, or has an input
+/// of the inputs; a node with an entry, here or in the remote cache, is done at once. With `push`,
+/// results are copied to the remote cache as they finish. Fails if a node fails, or has an input
 /// without a result.
-pub(super) fn run(common: &Common, names: &[String], arguments: Vec<OsString>) -> Result<()> {
-    let session = Session::open(common)?;
+pub(super) fn run(
+    common: &Common,
+    names: &[String],
+    push: bool,
+    arguments: Vec<OsString>,
+) -> Result<()> {
+    let mut session = Session::open(common)?;
+    // Standard error is the log of the task.
+    print_notices(session.attach(common, Use { required: false, writes: push })?);
     let (plan, store) = (&session.plan, &session.store);
     let targets: Vec<NodeId> = session.select(names)?;
     let checker = session.checker(BTreeSet::new());
-    let plan_status = checker.plan_status(&plan.closure(&targets))?;
+    let pulled = session.pull(common, &checker, &plan.closure(&targets), &|_| Ok(()));
+    print_notices(store.notices());
+    let (plan_status, _) = pulled?;
     let mut ready = Vec::new();
     for id in targets.iter().copied() {
         match missing_input(&session, &plan_status, id) {
             None => ready.push(id),
             Some(input) => {
                 let (node, input) = (&plan.node(id).name, &plan.node(input).name);
-                // Standard error is the log of the task.
                 let _ = writeln!(stderr(), "skipped {node}: its input `{input}` has no result");
             }
         }
@@ -47,7 +59,8 @@ pub(super) fn run(common: &Common, names: &[String], arguments: Vec<OsString>) -
             stream: false,
             expected: None,
         };
-        let mut observer = Lines::new(stderr(), common.verbosity());
+        let lines = Lines::new(stderr(), common.verbosity());
+        let mut observer = All(vec![Box::new(lines)]);
         observer.observe(&Event::Started {
             schema: SCHEMA,
             run: String::new(),
@@ -58,6 +71,14 @@ pub(super) fn run(common: &Common, names: &[String], arguments: Vec<OsString>) -
             nodes: plan_status.status.len(),
             process: ProcessId::this().tag(),
         });
+        let pusher = match push && store.has_remote() {
+            true => {
+                let (pusher, pushing) = Pusher::start(store)?;
+                observer.0.push(Box::new(OfThisTask(pushing)));
+                Some(pusher)
+            }
+            false => None,
+        };
         let (_, result) = schedule::run(
             plan,
             store,
@@ -67,14 +88,36 @@ pub(super) fn run(common: &Common, names: &[String], arguments: Vec<OsString>) -
             &settings,
             &mut observer,
         );
-        result?;
-        jobs.executor.close()?;
+        let result = result.and_then(|_| jobs.executor.close());
+        let pushed = match pusher {
+            // After a signal, there is no time to wait for the network.
+            Some(pusher) if !jobs.interrupted.load(Ordering::Relaxed) => {
+                pusher.finish(common).map(|Transferred { results, unchanged, bytes, .. }| {
+                    observer.observe(&Event::Pushed { results, unchanged, bytes });
+                })
+            }
+            _ => Ok(()),
+        };
+        print_notices(store.notices());
+        result.and(pushed)?;
     }
     if skipped > 0 {
         let error = anyhow::Error::from(Error::StageFailed { failed: 0, skipped });
         return Err(error).context("inputs have no results");
     }
     Ok(())
+}
+
+/// Passes on the nodes that this task has computed: those upstream are pushed by other tasks, and
+/// what was cached before is pushed by the last job.
+struct OfThisTask(Box<dyn Observer>);
+
+impl Observer for OfThisTask {
+    fn observe(&mut self, event: &Event) {
+        if matches!(event, Event::Finished { .. }) {
+            self.0.observe(event);
+        }
+    }
 }
 
 /// A node upstream that is not cached.

@@ -1,6 +1,6 @@
 //! The executor of a command that runs jobs, and the signals that interrupt it.
 
-use crate::cli::args::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE};
+use crate::cli::args::{CACHE_VARIABLE, Common, NO_LOCK_VARIABLE, REMOTE_VARIABLE};
 use crate::cli::session::{absolute, usage_error};
 use crate::engine::key::Digest;
 use crate::engine::provenance::Commit;
@@ -104,11 +104,14 @@ pub(in crate::cli) fn cluster_options(
 ) -> Result<Options> {
     is_unicode(common)?;
     let command: [OsString; 2] = ["-C".into(), common.project()?.into()];
+    let mut environment = environment(common)?;
+    // The address contains no credentials; Slurm passes those of the environment on.
+    environment.extend(common.remote.iter().map(|url| (REMOTE_VARIABLE.to_owned(), url.into())));
     Ok(Options {
         program: program()?,
         name: program_path()?,
         arguments: command.into_iter().chain(arguments).collect(),
-        environment: environment(common)?,
+        environment,
         slots: 1,
         scratch,
     })

@@ -153,9 +153,9 @@ impl Address {
             Scheme::Google => "set `GOOGLE_APPLICATION_CREDENTIALS` to the file of a key that may \
                                get, create and list objects of the bucket"
                 .into(),
-            Scheme::Azure => {
-                "check `AZURE_STORAGE_ACCOUNT_NAME` and `AZURE_STORAGE_ACCOUNT_KEY`".into()
-            }
+            Scheme::Azure => "check `AZURE_STORAGE_ACCOUNT_NAME` and `AZURE_STORAGE_ACCOUNT_KEY`, \
+                              and that the key may read, write and list blobs of the container"
+                .into(),
             Scheme::File => "check that the folder exists and who may read and write it".into(),
             Scheme::Http | Scheme::Https => "check the address in a browser".into(),
         }

@@ -45,7 +45,13 @@ impl Failure {
                 _ => format!("the remote cache `{address}` failed: {}", without_secrets(error)),
             },
         };
-        Failure { message, hint: address.hint() }
+        let hint = match error {
+            Error::NotFound { .. } => {
+                "create the bucket or the container, or check its name".to_owned()
+            }
+            _ => address.hint(),
+        };
+        Failure { message, hint }
     }
 
     /// The failure of a request that had no response within `timeout`.
