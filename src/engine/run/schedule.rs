@@ -18,6 +18,7 @@ use super::pool::{Ended, Pool};
 use super::reason::Reason;
 use super::status::{Checked, PlanStatus, Status, StatusChecker};
 use crate::engine::cache::entry::Entry;
+use crate::engine::cache::lease::LeaseWatch;
 use crate::engine::cache::store::{Lookup, Store};
 use crate::engine::cache::transfer::{Notice, Transferred};
 use crate::engine::error::Error;
@@ -170,6 +171,7 @@ struct Run<'a> {
     followers: BTreeMap<Key, Follower>,
     /// The nodes of each key that another process computes.
     already_running: BTreeMap<Key, Vec<NodeId>>,
+    leases: LeaseWatch,
     /// The time of the next look at their leases, and the time between two looks.
     next_lease_poll: Instant,
     lease_interval: Duration,
@@ -220,6 +222,7 @@ impl<'a> Run<'a> {
             running: BTreeMap::new(),
             followers: BTreeMap::new(),
             already_running: BTreeMap::new(),
+            leases: store.watch_leases(),
             next_lease_poll: Instant::now(),
             lease_interval: LEASE_INTERVALS.0,
             forced: BTreeSet::new(),
@@ -352,12 +355,10 @@ impl<'a> Run<'a> {
         self.next_lease_poll = Instant::now() + self.lease_interval;
         self.lease_interval = (self.lease_interval * 3 / 2).min(LEASE_INTERVALS.1);
         let keys: Vec<Key> = self.already_running.keys().copied().collect();
-        for key in keys {
-            if self.store.lease_holder(key)?.is_some() {
-                continue;
-            }
+        let held = self.leases.held(keys.iter().copied())?;
+        for key in keys.into_iter().filter(|key| !held.contains(key)) {
             let forced = self.forced.contains(&key);
-            // Looked up after the lease was read, because a lease ends after its result is
+            // Looked up after the leases were read, because a lease ends after its result is
             // published.
             if !forced && let Some(entry) = self.store.lookup_local(key)?.usable() {
                 self.lease_interval = LEASE_INTERVALS.0;
