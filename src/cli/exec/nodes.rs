@@ -17,9 +17,14 @@ use std::ffi::OsString;
 use std::io::{Write as _, stderr};
 
 /// Runs the nodes of these names whose inputs are cached. Their keys are computed from the entries
-/// of the inputs; a node with an entry is done at once. Fails if a node fails, or has an input
-/// without a result.
-pub(super) fn run(common: &Common, names: &[String], arguments: Vec<OsString>) -> Result<()> {
+/// of the inputs; a node with an entry is done at once. A failed node is tried again `retries` times,
+/// or more often if its stage says so. Fails if a node fails, or has an input without a result.
+pub(super) fn run(
+    common: &Common,
+    names: &[String],
+    retries: u32,
+    arguments: Vec<OsString>,
+) -> Result<()> {
     let session = Session::open(common)?;
     let (plan, store) = (&session.plan, &session.store);
     let targets: Vec<NodeId> = session.select(names)?;
@@ -42,7 +47,7 @@ pub(super) fn run(common: &Common, names: &[String], arguments: Vec<OsString>) -
         let mut jobs = Jobs::new(common, arguments, Some(1), store.scratch()?, Choice::Local)?;
         let settings = Settings {
             keep_going: true,
-            retries: 0,
+            retries,
             interrupted: &jobs.interrupted,
             stream: false,
             expected: None,

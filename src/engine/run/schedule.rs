@@ -12,7 +12,7 @@
 
 use super::event::{Ending, Event, Observer, Summary};
 use super::executor::log::{self, Follower};
-use super::executor::{Executor, Failure, Job, Outcome};
+use super::executor::{Executor, Failure, Job, Outcome, Phase};
 use super::expected::ExpectedResults;
 use super::pool::{Ended, Pool};
 use super::reason::Reason;
@@ -167,6 +167,10 @@ struct Run<'a> {
     ready: BTreeSet<NodeId>,
     /// The nodes of each job. Nodes with one key share a job.
     running: BTreeMap<Key, Vec<NodeId>>,
+    /// The phases of jobs, if the executor has a queue. A job is queued until it is known to run.
+    phases: BTreeMap<Key, Phase>,
+    /// The reasons why nodes run whose jobs were submitted.
+    reasons: BTreeMap<NodeId, Vec<Reason>>,
     /// Readers of the logs of running jobs, if the run shows them.
     followers: BTreeMap<Key, Follower>,
     /// The nodes of each key that another process computes.
@@ -220,6 +224,8 @@ impl<'a> Run<'a> {
             state: plan_status.status.keys().map(|&id| (id, State::Waiting)).collect(),
             ready: BTreeSet::new(),
             running: BTreeMap::new(),
+            phases: BTreeMap::new(),
+            reasons: BTreeMap::new(),
             followers: BTreeMap::new(),
             already_running: BTreeMap::new(),
             leases: store.watch_leases(),
@@ -259,6 +265,7 @@ impl<'a> Run<'a> {
                 break;
             }
             let ended = self.pool.wait()?;
+            self.show_phases();
             self.show_output();
             match ended {
                 Some(ended) => self.job_ended(&ended)?,
@@ -370,10 +377,8 @@ impl<'a> Run<'a> {
             {
                 let nodes = self.already_running.remove(&key).unwrap_or_default();
                 for &id in &nodes {
-                    let (node, kind) = (self.name(id), self.plan.node(id).kind.name());
                     let reasons = vec![if forced { Reason::Forced } else { Reason::NeverFinished }];
-                    let key = key.to_string();
-                    self.observer.observe(&Event::Running { node, kind, key, reasons });
+                    self.show_submitted(id, key, reasons);
                 }
                 self.running.insert(key, nodes);
                 self.submit(key, forced)?;
@@ -477,7 +482,6 @@ impl<'a> Run<'a> {
                 None => self.checker.check(id, |up| &*self.artifacts[&up])?,
             };
         }
-        let kind = self.plan.node(id).kind.name();
         if let Some(cause) = &checked.fell_back {
             let params = self.plan.node(id).resolved.fallback.iter().flatten();
             let fallback = params
@@ -516,8 +520,7 @@ impl<'a> Run<'a> {
             self.observer.observe(&Event::AlreadyRunning { node, process });
             self.already_running.insert(key, vec![id]);
         } else {
-            let (node, hex) = (self.name(id), key.to_string());
-            self.observer.observe(&Event::Running { node, kind, key: hex, reasons });
+            self.show_submitted(id, key, reasons);
             let nodes = self.running.entry(key).or_default();
             nodes.push(id);
             if nodes.len() == 1 {
@@ -525,6 +528,36 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Shows that the job of a node was submitted.
+    fn show_submitted(&mut self, id: NodeId, key: Key, reasons: Vec<Reason>) {
+        let phase = match self.pool.has_queue() {
+            true => self.phases.get(&key).copied().unwrap_or(Phase::Queued),
+            false => Phase::Running,
+        };
+        self.reasons.insert(id, reasons);
+        self.show_phase(id, key, phase);
+    }
+
+    /// Shows the phase of the job of a node.
+    fn show_phase(&mut self, id: NodeId, key: Key, phase: Phase) {
+        let reasons = self.reasons.get(&id).cloned().unwrap_or_default();
+        let (node, kind, key) = (self.name(id), self.plan.node(id).kind.name(), key.to_string());
+        self.observer.observe(&match phase {
+            Phase::Queued => Event::Queued { node, kind, key, reasons },
+            Phase::Running => Event::Running { node, kind, key, reasons },
+        });
+    }
+
+    /// Shows which jobs have started, and which are queued again.
+    fn show_phases(&mut self) {
+        for (key, phase) in self.pool.phases() {
+            let Some(nodes) = self.running.get(&key).cloned() else { continue };
+            if self.phases.insert(key, phase).unwrap_or(Phase::Queued) != phase {
+                nodes.into_iter().for_each(|id| self.show_phase(id, key, phase));
+            }
+        }
     }
 
     /// Starts the job of `key`, whose nodes are in `running`.
@@ -606,6 +639,7 @@ impl<'a> Run<'a> {
         let key = *key;
         self.show_last_output(key);
         let nodes = self.running.remove(&key).unwrap_or_default();
+        let phase = self.phases.remove(&key);
         if *outcome == Outcome::AlreadyRunning {
             self.already_running.entry(key).or_default().extend(nodes);
             return Ok(());
@@ -635,6 +669,9 @@ impl<'a> Run<'a> {
                 for &id in &nodes {
                     let (node, cause) = (self.name(id), failure.short());
                     self.observer.observe(&Event::Retrying { node, cause, attempt, of });
+                }
+                if phase == Some(Phase::Running) {
+                    nodes.iter().for_each(|id| self.show_phase(*id, key, Phase::Queued));
                 }
                 self.running.insert(key, nodes);
                 return self.submit(key, true);
@@ -932,6 +969,34 @@ stages:
             assert_eq!(ran.outcome.is_ok(), runs, "{:?}", ran.events);
             assert_eq!(ran.messages("retrying").len(), retries as usize);
         }
+    }
+
+    #[test]
+    fn with_a_queue_a_node_is_queued_until_its_job_has_started() {
+        let space = TestSpace::new();
+        let left = std::cell::Cell::new(1);
+        let script = |_: &Recipe| {
+            if left.replace(0) > 0 { Script::Lost } else { Script::Runs }
+        };
+        let pipeline = "stages: { s: { source: { text: x } }, t: { source: { text: x } } }";
+        let test_run = space.test_run(pipeline);
+        let ran =
+            TestRun { has_queue: true, retries: 1, script: Box::new(script), ..test_run }.run();
+        let expected = [
+            "queued s",
+            "queued t",
+            "running s: first time",
+            "running t: first time",
+            "retrying s: 2",
+            "retrying t: 2",
+            "queued s",
+            "queued t",
+            "running s: first time",
+            "running t: first time",
+            "finished s",
+            "finished t",
+        ];
+        assert_eq!(ran.events[..expected.len()], expected);
     }
 
     #[test]
