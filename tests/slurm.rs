@@ -263,13 +263,14 @@ fn a_run_whose_coordinator_was_killed_is_continued() {
     let before = cluster.tasks("running");
     assert_eq!(before.len(), 1);
     let run = std::thread::scope(|scope| {
-        let run = scope.spawn(|| space.run(&SLURM));
+        let run = scope.spawn(|| space.run(&[&SLURM[..], &["--json"]].concat()));
         std::thread::sleep(Duration::from_secs(3));
         assert_eq!(cluster.tasks("running,pending"), before, "it is not submitted again");
         space.write("go", "");
         run.join().unwrap()
     });
     assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.nodes_of("running").contains("wait"), "an adopted job that runs is shown so");
     assert!(space.pending(&[]).is_empty());
 }
 

@@ -10,6 +10,8 @@
 //!
 //! Knows no stage kind, prints nothing, and starts no process itself.
 
+mod phases;
+
 use super::event::{Ending, Event, Observer, Summary};
 use super::executor::log::{self, Follower};
 use super::executor::{Executor, Failure, Job, Outcome, Phase};
@@ -528,36 +530,6 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Shows that the job of a node was submitted.
-    fn show_submitted(&mut self, id: NodeId, key: Key, reasons: Vec<Reason>) {
-        let phase = match self.pool.has_queue() {
-            true => self.phases.get(&key).copied().unwrap_or(Phase::Queued),
-            false => Phase::Running,
-        };
-        self.reasons.insert(id, reasons);
-        self.show_phase(id, key, phase);
-    }
-
-    /// Shows the phase of the job of a node.
-    fn show_phase(&mut self, id: NodeId, key: Key, phase: Phase) {
-        let reasons = self.reasons.get(&id).cloned().unwrap_or_default();
-        let (node, kind, key) = (self.name(id), self.plan.node(id).kind.name(), key.to_string());
-        self.observer.observe(&match phase {
-            Phase::Queued => Event::Queued { node, kind, key, reasons },
-            Phase::Running => Event::Running { node, kind, key, reasons },
-        });
-    }
-
-    /// Shows which jobs have started, and which are queued again.
-    fn show_phases(&mut self) {
-        for (key, phase) in self.pool.phases() {
-            let Some(nodes) = self.running.get(&key).cloned() else { continue };
-            if self.phases.insert(key, phase).unwrap_or(Phase::Queued) != phase {
-                nodes.into_iter().for_each(|id| self.show_phase(id, key, phase));
-            }
-        }
     }
 
     /// Starts the job of `key`, whose nodes are in `running`.
