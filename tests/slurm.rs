@@ -270,7 +270,7 @@ fn a_run_whose_coordinator_was_killed_is_continued() {
         run.join().unwrap()
     });
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert!(run.nodes_of("running").contains("wait"), "an adopted job that runs is shown so");
+    assert!(run.nodes_of("already-running").contains("wait"), "its job holds the lease");
     assert!(space.pending(&[]).is_empty());
 }
 

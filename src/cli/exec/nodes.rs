@@ -17,8 +17,9 @@ use std::ffi::OsString;
 use std::io::{Write as _, stderr};
 
 /// Runs the nodes of these names whose inputs are cached. Their keys are computed from the entries
-/// of the inputs; a node with an entry is done at once. A failed node is tried again `retries` times,
-/// or more often if its stage says so. Fails if a node fails, or has an input without a result.
+/// of the inputs; a node with an entry is done at once. A failed node is tried again `retries`
+/// times, or more often if its stage says so. Fails if a node fails, or has an input without a
+/// result.
 pub(super) fn run(
     common: &Common,
     names: &[String],

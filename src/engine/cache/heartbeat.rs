@@ -34,14 +34,14 @@ pub(super) struct Heartbeats(Mutex<Observed>);
 #[derive(Debug, Default)]
 struct Observed {
     /// The last looks.
-    seen: BTreeMap<PathBuf, Seen>,
+    seen: BTreeMap<PathBuf, Look>,
     /// A time of the disk, and when it was read.
     clock: Option<(SystemTime, Instant)>,
 }
 
 /// A look at a heartbeat.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct Look {
     last: SystemTime,
     /// Its age when it was first seen.
     age: Duration,
@@ -49,10 +49,10 @@ struct Seen {
     at: Instant,
 }
 
-impl Seen {
+impl Look {
     /// A heartbeat that has just changed.
-    fn new(last: SystemTime) -> Seen {
-        Seen { last, age: Duration::ZERO, at: Instant::now() }
+    fn new(last: SystemTime) -> Look {
+        Look { last, age: Duration::ZERO, at: Instant::now() }
     }
 }
 
@@ -86,7 +86,7 @@ impl Heartbeats {
         let known = self.observed().seen.get(path).copied();
         let seen = match known {
             Some(seen) if seen.last == first => seen,
-            Some(_) => Seen::new(first),
+            Some(_) => Look::new(first),
             None => self.first_look(first, time)?,
         };
         self.remember(path, seen);
@@ -97,7 +97,7 @@ impl Heartbeats {
         // heartbeat shows that.
         match last()? {
             Some(again) if again != first => {
-                self.remember(path, Seen::new(again));
+                self.remember(path, Look::new(again));
                 Ok(true)
             }
             _ => Ok(false),
@@ -105,7 +105,7 @@ impl Heartbeats {
     }
 
     /// A heartbeat that this process has not seen before.
-    fn first_look(&self, last: SystemTime, time: impl Fn() -> Result<SystemTime>) -> Result<Seen> {
+    fn first_look(&self, last: SystemTime, time: impl Fn() -> Result<SystemTime>) -> Result<Look> {
         let clock = self.observed().clock;
         let age_at = |(time, read): (SystemTime, Instant)| {
             let at = Instant::now();
@@ -118,7 +118,7 @@ impl Heartbeats {
                 // process would have updated it since.
                 Err(ahead) => ahead.duration(),
             };
-            Seen { last, age, at }
+            Look { last, age, at }
         };
         if let Some(seen) = clock.map(age_at).filter(|seen| seen.age < EXPIRY) {
             return Ok(seen);
@@ -128,7 +128,7 @@ impl Heartbeats {
         Ok(age_at(clock))
     }
 
-    fn remember(&self, path: &Path, seen: Seen) {
+    fn remember(&self, path: &Path, seen: Look) {
         self.observed().seen.insert(path.to_owned(), seen);
     }
 

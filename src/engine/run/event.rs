@@ -42,8 +42,8 @@ pub enum Event {
         /// The duration of the job that computed it, in seconds.
         saved_seconds: f64,
     },
-    /// A node's job waits in the queue of a cluster. It may be there again after it has run. Jobs on
-    /// this machine do not wait.
+    /// A node's job waits in the queue of a cluster. It may be there again after it has run. Jobs
+    /// on this machine do not wait.
     Queued {
         /// The node.
         node: String,
