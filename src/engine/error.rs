@@ -46,7 +46,7 @@ pub enum Error {
     /// Jobs in the queue of a cluster need the cache.
     #[error("{0}")]
     Queued(String),
-    /// A cluster cannot be asked for its jobs.
+    /// It is unknown whether jobs on a cluster need the cache.
     #[error("{message}")]
     NoCluster {
         /// The cause.
