@@ -20,8 +20,8 @@ mod witness;
 mod write;
 
 pub use folder::{
-    Tree, create_dir_all, empty_folder, entries, list, remove_folder_if_exists, size_of_tree,
-    temporary_folder, tree,
+    Tree, create_dir_all, empty_folder, entries, inodes, list, remove_folder_if_exists,
+    size_of_tree, temporary_folder, tree,
 };
 pub use hash::{has_thread_pool, hash};
 pub use lock::{NoLocks, lock, try_lock};

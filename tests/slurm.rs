@@ -16,6 +16,7 @@ use tempfile::TempDir;
 /// stops it.
 struct Cluster {
     folder: TempDir,
+    lines: &'static str,
     _only: MutexGuard<'static, ()>,
 }
 
@@ -40,6 +41,11 @@ fn missing() -> Option<String> {
 impl Cluster {
     /// Starts Slurm; `None` if the tests are skipped.
     fn start() -> Option<Cluster> {
+        Cluster::start_with("")
+    }
+
+    /// Starts Slurm with these lines at the end of its configuration.
+    fn start_with(lines: &'static str) -> Option<Cluster> {
         if let Some(reason) = missing() {
             let required = std::env::var("REPRO_REQUIRE").unwrap_or_default();
             assert!(!required.split(',').any(|word| word == "slurm"), "{reason}");
@@ -49,7 +55,7 @@ impl Cluster {
         }
         let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::Builder::new().prefix("repro-slurm-").tempdir().unwrap();
-        let cluster = Cluster { folder, _only: only };
+        let cluster = Cluster { folder, lines, _only: only };
         cluster.up();
         Some(cluster)
     }
@@ -66,6 +72,7 @@ impl Cluster {
         // Daemons that a killed run of the tests has left behind keep their ports.
         let port = 17_300 + 8 * (std::process::id() % 1_000);
         command.env("SLURM_ONE", self.folder.path()).env("BASE_PORT", port.to_string());
+        command.env("EXTRA", self.lines);
         command
     }
 
@@ -83,6 +90,15 @@ impl Cluster {
     fn tasks(&self, states: &str) -> Vec<String> {
         let text = self.call("squeue", &["-h", "-r", "-t", states, "-o", "%i"]);
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until no job is left.
+    fn wait_for_jobs(&self, space: &Space) {
+        let began = Instant::now();
+        while !self.tasks("running,pending,completing").is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(180), "{}", space.ok(&["status"]).stdout);
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 
     /// Ends a daemon with a signal.
@@ -247,13 +263,14 @@ fn a_run_whose_coordinator_was_killed_is_continued() {
     let before = cluster.tasks("running");
     assert_eq!(before.len(), 1);
     let run = std::thread::scope(|scope| {
-        let run = scope.spawn(|| space.run(&SLURM));
+        let run = scope.spawn(|| space.run(&[&SLURM[..], &["--json"]].concat()));
         std::thread::sleep(Duration::from_secs(3));
         assert_eq!(cluster.tasks("running,pending"), before, "it is not submitted again");
         space.write("go", "");
         run.join().unwrap()
     });
     assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.nodes_of("already-running").contains("wait"), "its job holds the lease");
     assert!(space.pending(&[]).is_empty());
 }
 
@@ -346,11 +363,29 @@ fn a_log_that_cannot_be_written_is_a_launch_failure() {
     assert!(run.stderr.contains("check that the node can write"), "{}", run.stderr);
 }
 
+/// Writes wrappers of Slurm's programs that log the time of each call. Returns the PATH with them,
+/// and the log.
+fn count_calls(space: &Space) -> (String, PathBuf) {
+    let (folder, log) = (space.join("wrappers"), space.join("calls"));
+    for program in ["sbatch", "squeue", "scontrol", "scancel", "sacct"] {
+        let path = folder.join(program);
+        let real = format!("/usr/bin/{program}");
+        let text = format!(
+            "#!/bin/sh\necho \"$(date +%s.%N) {program} $*\" >> {}\nexec {real} \"$@\"\n",
+            log.display()
+        );
+        space.write(&path.display().to_string(), text);
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    (format!("{}:{path}", folder.display()), log)
+}
+
 #[test]
-fn many_trivial_nodes_share_few_tasks() {
+fn two_thousand_trivial_nodes_take_less_than_a_minute_and_a_call_per_second() {
     let Some(cluster) = Cluster::start() else { return };
-    // In debug builds, starting processes is slow.
-    let nodes = if cfg!(debug_assertions) { 300 } else { 2000 };
+    let nodes = 2000;
     let numbers: Vec<String> = (0..nodes).map(|number| number.to_string()).collect();
     let pipeline = format!(
         "stages:\n  many:\n    command: {{ run: 'echo $REPRO_PARAM_N > x', outputs: [x], \
@@ -358,10 +393,17 @@ fn many_trivial_nodes_share_few_tasks() {
         numbers.join(", ")
     );
     let space = cluster.space(&pipeline);
+    let (path, log) = count_calls(&space);
     let began = Instant::now();
-    space.ok(&SLURM);
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let output = space.command(&SLURM).env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let calls = std::fs::read_to_string(log).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}: {calls}", began.elapsed());
     assert_eq!(space.files("entries").len(), nodes);
+    let times: Vec<f64> =
+        calls.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(calls.contains(" sbatch ") && calls.contains(" squeue "), "{calls}");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] > 0.99), "{calls}");
     assert!(cluster.tasks("all").len() <= 100);
 }
 
@@ -391,11 +433,7 @@ fn submit_hands_the_pipeline_to_slurm_and_its_digests_are_those_of_a_local_run()
     assert!(submitted.starts_with("submitted 29 nodes as the jobs "), "{submitted}");
     // The tasks use a copy of the file.
     space.write("pipeline.yaml", TINY.replace("epochs: 2", "epochs: 3"));
-    let began = Instant::now();
-    while !cluster.tasks("running,pending,completing").is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(180), "{}", space.ok(&["status"]).stdout);
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    cluster.wait_for_jobs(&space);
     space.write("pipeline.yaml", TINY);
     assert_eq!(space.digests(), local.digests());
     let again = space.ok(&["submit"]).stdout;
@@ -414,11 +452,7 @@ fn a_submitted_node_whose_input_has_failed_is_skipped_and_others_run() {
 ",
     );
     space.ok(&["submit"]);
-    let began = Instant::now();
-    while !cluster.tasks("running,pending,completing").is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(120), "{}", space.ok(&["status"]).stdout);
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    cluster.wait_for_jobs(&space);
     assert_eq!(space.pending(&[]), crate::space::set(["bad", "below"]));
 }
 
@@ -493,4 +527,168 @@ fn tasks_of_submit_push_what_they_compute_even_if_others_fail_and_use_the_remote
     submit_with(&cluster, &third, &["last", "--remote", &address]);
     assert_eq!(runs(), 3, "`new` was computed to an equal output, and `last` was fetched");
     assert_eq!(third.pending(&["last", "--remote", ""]), crate::space::nothing());
+}
+
+/// A stage that fails at its first attempt.
+fn failing_once(space: &Space) -> String {
+    let tried = space.join("tried").display().to_string();
+    format!(
+        "stages:
+  once:
+    command:
+      run: 'test -e {tried} && echo x > x || {{ touch {tried}; exit 3; }}'
+      outputs: [x]
+"
+    )
+}
+
+#[test]
+fn a_submitted_node_is_retried_by_its_task() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = cluster.space("");
+    space.write("pipeline.yaml", failing_once(&space));
+    for (retries, pending) in [("0", crate::space::set(["once"])), ("1", crate::space::nothing())] {
+        let _ = std::fs::remove_file(space.join("tried"));
+        space.ok(&["submit", "--retries", retries]);
+        cluster.wait_for_jobs(&space);
+        assert_eq!(space.pending(&[]), pending, "{retries} retries");
+    }
+}
+
+#[test]
+fn the_retries_of_the_section_executors_are_those_of_a_run_on_slurm() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = cluster.space("");
+    let options = "executors: { slurm: { resources: { retries: 1 } } }\n".to_owned();
+    space.write("pipeline.yaml", options + &failing_once(&space));
+    let run = space.ok(&SLURM);
+    assert!(run.stderr.contains("once: failed: "), "{}", run.stderr);
+    assert!(run.stderr.contains("retrying, attempt 2 of 2"), "{}", run.stderr);
+}
+
+#[test]
+fn a_submitted_job_of_a_failed_node_is_started_again_by_slurm() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    space.ok(&["submit"]);
+    wait_until("the job runs", || space.join("started").exists());
+    let running = cluster.call("squeue", &["-h", "-r", "-t", "running", "-o", "%N"]);
+    let name = format!("NodeName={}", running.trim());
+    cluster.call("scontrol", &["update", &name, "State=DOWN", "Reason=test"]);
+    space.write("go", "");
+    cluster.wait_for_jobs(&space);
+    assert!(space.pending(&[]).is_empty());
+    let restarts = cluster.call("scontrol", &["-o", "show", "job"]);
+    assert!(restarts.contains("Restarts=1"), "{restarts}");
+}
+
+#[test]
+fn gc_keeps_what_waiting_jobs_need() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    space.write("go", "");
+    // Without submissions, Slurm is not asked.
+    let without_slurm = |arguments: &[&str]| {
+        let output = space.command(arguments).env("PATH", "/nowhere").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(without_slurm(&["gc", "--delete"]).0, Some(0));
+    space.ok(&["submit", "--sbatch=--hold"]);
+    let ids = cluster.tasks("pending");
+    assert_eq!(without_slurm(&["gc"]).0, Some(0), "only the removal asks");
+    let refused = space.exits(6, &["gc", "--delete"]).stderr;
+    assert!(refused.contains("Slurm holds jobs of this cache: "), "{refused}");
+    assert!(refused.contains("hint: wait until `repro status` lists no jobs"), "{refused}");
+    let (code, unknown) = without_slurm(&["gc", "--delete"]);
+    assert_eq!(code, Some(7), "{unknown}");
+    let cause = "cannot tell whether jobs of this cache wait in Slurm: there is no `squeue`";
+    assert!(unknown.contains(cause), "{unknown}");
+    assert!(unknown.contains("hint: run this on a host where Slurm answers"), "{unknown}");
+    let jobs: Vec<&str> = ids.iter().map(|id| id.split('_').next().unwrap()).collect();
+    cluster.call("scontrol", &["release", &jobs.join(",")]);
+    cluster.wait_for_jobs(&space);
+    space.ok(&["gc", "--delete"]);
+    assert!(space.pending(&[]).is_empty(), "the results are those of the pipeline");
+}
+
+#[test]
+fn a_node_is_pending_until_its_job_starts() {
+    let Some(cluster) = Cluster::start() else { return };
+    let space = waiting_space(&cluster);
+    space.write("go", "");
+    let arguments = [&SLURM[..], &["--json", "--sbatch=--hold"]].concat();
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| space.run(&arguments));
+        wait_until("the job is queued", || cluster.tasks("pending").len() == 1);
+        let history = space.files("runs").pop_first().unwrap();
+        let events = || space.read(&history);
+        wait_until("the node is queued", || {
+            events().contains(r#"{"event":"queued","node":"wait""#)
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!events().contains(r#""event":"running""#), "{}", events());
+        while !run.is_finished() {
+            for task in cluster.tasks("pending") {
+                cluster.call("scontrol", &["release", task.split('_').next().unwrap()]);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        run.join().unwrap()
+    });
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let both = crate::space::set(["wait", "next"]);
+    assert_eq!((run.nodes_of("queued"), run.nodes_of("running")), (both.clone(), both));
+    let local = Space::with(&space.read("pipeline.yaml"));
+    assert!(local.ok(&["run", "--json"]).nodes_of("queued").is_empty());
+}
+
+#[test]
+fn a_preempted_job_is_submitted_again() {
+    let Some(cluster) = Cluster::start_with(
+        "PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=urgent Nodes=ALL PriorityTier=10 MaxTime=INFINITE State=UP",
+    ) else {
+        return;
+    };
+    let space = waiting_space(&cluster);
+    let run = std::thread::scope(|scope| {
+        let run = scope.spawn(|| space.run(&SLURM));
+        wait_until("the job runs", || space.join("started").exists());
+        let first = cluster.tasks("running");
+        let urgent = ["--parsable", "--partition=urgent", "--nodes=3", "--exclusive"];
+        let urgent = [&urgent[..], &["--output=/dev/null", "--wrap=sleep 600"]].concat();
+        let urgent = cluster.call("sbatch", &urgent);
+        wait_until("it is preempted", || cluster.tasks("preempted") == first);
+        wait_until("it is submitted again", || cluster.tasks("pending").len() == 1);
+        cluster.call("scancel", &[urgent.trim()]);
+        space.write("go", "");
+        run.join().unwrap()
+    });
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
+fn a_job_that_needs_too_much_memory_is_named_as_such_and_retried() {
+    // Without cgroups, Slurm measures the memory each second.
+    let Some(cluster) = Cluster::start_with(
+        "JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill",
+    ) else {
+        return;
+    };
+    let space = cluster.space(
+        "stages:
+  large:
+    command:
+      run: 'exec python3 -c \"import time; x = bytearray(900 << 20); time.sleep(60)\"'
+      outputs: [x]
+      memory: 400MiB
+",
+    );
+    let failed = space.exits(1, &[&SLURM[..], &["--retries", "1"]].concat()).stderr;
+    assert!(failed.contains("ran out of memory on `n"), "{failed}");
+    assert!(failed.contains("retrying, attempt 2 of 2"), "{failed}");
+    assert!(failed.contains("hint: raise `resources: { memory: ... }` of the stage"), "{failed}");
 }

@@ -399,6 +399,9 @@ pub(super) struct SubmitArgs {
     /// Stages, stage kinds or nodes [default: the whole pipeline]
     #[arg(value_name = "TARGET", add = complete::targets())]
     pub targets: Vec<String>,
+    /// Retry a failed job up to N times
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub retries: u32,
     /// Pass an option to `sbatch`, such as `--sbatch --partition=long`; repeatable
     #[arg(
         long,

@@ -53,7 +53,7 @@ fn run_task(common: &Common, args: &ExecArgs, folder: &Path, task: usize) -> Res
     let folder = Folder::of(folder);
     let submission = folder.read()?;
     if let Some(names) = submission.nodes.get(task) {
-        nodes::run(common, names, args.push, arguments)?;
+        nodes::run(common, names, submission.retries, args.push, arguments)?;
         return Ok(String::new());
     }
     let mut jobs = Jobs::new(common, arguments, Some(1), store.scratch()?, Choice::Local)?;

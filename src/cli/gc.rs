@@ -5,7 +5,9 @@ use super::output::json;
 use super::session::{Session, lockfile, usage_error};
 use crate::engine::cache::gc::{Garbage, KindTotals, Roots, shape};
 use crate::engine::cache::store::Store;
+use crate::engine::error::Error;
 use crate::engine::record::history;
+use crate::engine::run::executor::slurm::job_arrays;
 use crate::engine::run::status::{Checked, PlanStatus, Status};
 use crate::engine::spec::plan::NodeId;
 use crate::engine::text::bytes;
@@ -20,7 +22,10 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
     let _lock = match delete {
         true => {
             store.prepare()?;
-            Some(store.lock_exclusive(wait)?)
+            let lock = store.lock_exclusive(wait)?;
+            // Asked under the lock, because a submission locks the cache, too.
+            check_queue(&store)?;
+            Some(lock)
         }
         false => None,
     };
@@ -51,6 +56,31 @@ pub(super) fn gc(common: &Common, delete: bool, runs: usize, wait: bool) -> Resu
         );
     }
     Ok(text)
+}
+
+/// Fails if Slurm holds jobs of this cache, or if this is unknown. Jobs that wait hold no lock, and
+/// compute from results that this pipeline may no longer need. Calls Slurm only if there are
+/// submissions.
+fn check_queue(store: &Store) -> Result<()> {
+    let arrays = job_arrays(store).map_err(|error| {
+        let folder = store.cluster();
+        let folder = folder.display();
+        let message = format!("cannot tell whether jobs of this cache wait in Slurm: {error:#}");
+        let hint = format!(
+            "run this on a host where Slurm answers; if none of the jobs in `{folder}` is left, \
+             remove that folder"
+        );
+        anyhow::Error::from(Error::NoCluster { message, hint })
+    })?;
+    let ids: Vec<String> = arrays.iter().map(|array| array.id.to_string()).collect();
+    match ids.as_slice() {
+        [] => Ok(()),
+        [id] => Err(Error::Queued(format!("Slurm holds the job {id} of this cache")).into()),
+        _ => {
+            let message = format!("Slurm holds jobs of this cache: {}", ids.join(", "));
+            Err(Error::Queued(message).into())
+        }
+    }
 }
 
 /// The results to keep: those that a pipeline of this cache requests, that recent runs used, or

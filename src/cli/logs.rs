@@ -11,8 +11,9 @@ use anyhow::Result;
 use serde_json::json;
 use std::time::Duration;
 
-/// The interval at which a growing log is read.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The shortest and the longest time between two reads of a growing log. The cache may be on a disk
+/// that many share.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 pub(super) fn logs(common: &Common, output: &Output, target: &str, follow: bool) -> Result<String> {
     let session = Session::open(common)?;
@@ -50,6 +51,7 @@ pub(super) fn logs(common: &Common, output: &Output, target: &str, follow: bool)
 /// Prints the log of `key`. With `follow`, prints new lines until the job ends.
 fn print_log(session: &Session, output: &Output, key: Key, follow: bool) -> Result<()> {
     let mut log = Follower::new(session.store.log(key));
+    let mut pause = PAUSES.0;
     loop {
         // Checked before reading, so that the last lines of a job that has just ended are read too.
         let running = follow && session.store.lease_holder(key)?.is_some();
@@ -58,7 +60,8 @@ fn print_log(session: &Session, output: &Output, key: Key, follow: bool) -> Resu
         if !running {
             return Ok(());
         }
-        std::thread::sleep(PAUSE);
+        pause = if lines.is_empty() { (pause * 3 / 2).min(PAUSES.1) } else { PAUSES.0 };
+        std::thread::sleep(pause);
     }
 }
 

@@ -82,10 +82,12 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     // Both are for provenance only, and needed only if a job may run.
     let commit = if is_stale { Commit::of(&common.project()?, REPORTS) } else { None };
     let arguments = if is_stale { provenance_arguments(commit.as_ref())? } else { Vec::new() };
-    let choice = match args.executor {
-        ExecutorName::Local => Choice::Local,
+    let (choice, retries) = match args.executor {
+        ExecutorName::Local => (Choice::Local, 0),
         ExecutorName::Slurm => {
-            Choice::Slurm(session.pipeline.executors.slurm(&args.sbatch), store.clone())
+            let settings = session.pipeline.executors.slurm(&args.sbatch);
+            let retries = settings.resources.retries;
+            (Choice::Slurm(settings, store.clone()), retries)
         }
     };
     let mut jobs =
@@ -95,7 +97,7 @@ pub(super) fn run(common: &Common, output: &Output, args: &RunArgs) -> Result<St
     }
     let settings = Settings {
         keep_going: args.keep_going,
-        retries: args.retries,
+        retries: args.retries.max(retries),
         interrupted: &jobs.interrupted,
         stream: !common.json && streams(common.verbosity(), args.jobs),
         expected: expected.as_ref().map(|expected| expected as &dyn ExpectedResults),

@@ -67,6 +67,7 @@ pub(super) fn submit(common: &Common, args: &SubmitArgs) -> Result<String> {
         ids.push(submitter.submit(&NodeJobs {
             kind: array.kind,
             resources: &array.resources,
+            retries: args.retries,
             expected: array.expected,
             after: array.after.iter().flat_map(|at| ids[*at].clone()).collect(),
             work: Work::Nodes(&names),
@@ -82,6 +83,7 @@ pub(super) fn submit(common: &Common, args: &SubmitArgs) -> Result<String> {
     let last = submitter.submit(&NodeJobs {
         kind: "run",
         resources: &Resources::default(),
+        retries: 0,
         expected: None,
         after: ids.concat(),
         work: Work::Command(&words),

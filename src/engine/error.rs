@@ -43,6 +43,17 @@ pub enum Error {
     /// Another process has locked the cache, or runs a job while this one needs an exclusive lock.
     #[error("{0}")]
     Locked(String),
+    /// Jobs in the queue of a cluster need the cache.
+    #[error("{0}")]
+    Queued(String),
+    /// It is unknown whether jobs on a cluster need the cache.
+    #[error("{message}")]
+    NoCluster {
+        /// The cause.
+        message: String,
+        /// What to do without the cluster.
+        hint: String,
+    },
     /// Disk, network or cluster.
     #[error("{0}")]
     Infrastructure(String),
@@ -68,8 +79,8 @@ impl Error {
             Error::Pending { .. } => 3,
             Error::Differs(_) => 4,
             Error::Corrupt { .. } => 5,
-            Error::Locked(_) => 6,
-            Error::Infrastructure(_) | Error::Unavailable { .. } => 7,
+            Error::Locked(_) | Error::Queued(_) => 6,
+            Error::Infrastructure(_) | Error::NoCluster { .. } | Error::Unavailable { .. } => 7,
             Error::Interrupted => 130,
         }
     }
@@ -82,7 +93,12 @@ impl Error {
             Error::Locked(_) => {
                 Some("wait until the other process has finished, or pass `--wait-for-lock`")
             }
-            Error::Corrupt { hint, .. } | Error::Pending { hint, .. } => Some(hint),
+            Error::Queued(_) => {
+                Some("wait until `repro status` lists no jobs, or cancel them with `repro cancel`")
+            }
+            Error::Corrupt { hint, .. }
+            | Error::Pending { hint, .. }
+            | Error::NoCluster { hint, .. } => Some(hint),
             Error::FileChanged(_) => Some("run `repro run` again to use the current content"),
             _ => None,
         }

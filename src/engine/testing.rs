@@ -6,7 +6,7 @@ use crate::engine::cache::store::Store;
 use crate::engine::key::{Artifact, Key, Recipe};
 use crate::engine::record::history;
 use crate::engine::run::event::{Event, Observer, Summary};
-use crate::engine::run::executor::{Capacity, Executor, Failure, Job, KillHandle, Outcome};
+use crate::engine::run::executor::{Capacity, Executor, Failure, Job, KillHandle, Outcome, Phase};
 use crate::engine::run::expected::ExpectedResults;
 use crate::engine::run::schedule::{self, Settings};
 use crate::engine::run::status::{PlanStatus, StatusChecker};
@@ -265,6 +265,9 @@ pub(super) struct FakeExecutor<'a> {
     pub(super) pick: Box<dyn FnMut(usize) -> usize + 'a>,
     /// The keys of the jobs of a dead coordinator, which can be adopted.
     pub(super) left: Vec<Key>,
+    /// Whether jobs are queued until a poll looks at them.
+    pub(super) has_queue: bool,
+    phases: Vec<(Key, Phase)>,
     /// The error of each submission.
     pub(super) error: Option<String>,
     running: Vec<Job>,
@@ -287,6 +290,8 @@ impl<'a> FakeExecutor<'a> {
             end: Box::new(end),
             pick: Box::new(|_| 0),
             left: Vec::new(),
+            has_queue: false,
+            phases: Vec::new(),
             error: None,
             running: Vec::new(),
             batches: Vec::new(),
@@ -325,10 +330,20 @@ impl Executor for FakeExecutor<'_> {
     fn poll(&mut self, _: Duration) -> Result<Vec<(Key, Outcome)>> {
         let count = self.running.len();
         let picked = (self.pick)(count) % count.max(1);
+        let started = self.running.get(picked).filter(|_| self.has_queue);
+        self.phases.extend(started.map(|job| (job.key, Phase::Running)));
         let Some(outcome) = self.running.get(picked).and_then(|job| (self.end)(job)) else {
             return Ok(Vec::new());
         };
         Ok(vec![(self.running.remove(picked).key, outcome)])
+    }
+
+    fn has_queue(&self) -> bool {
+        self.has_queue
+    }
+
+    fn phases(&mut self) -> Vec<(Key, Phase)> {
+        std::mem::take(&mut self.phases)
     }
 
     fn cancel(&mut self, keys: &[Key]) {
@@ -403,6 +418,7 @@ impl Observer for Notes {
     fn observe(&mut self, event: &Event) {
         self.0.push(match event {
             Event::Cached { node, .. } => format!("cached {node}"),
+            Event::Queued { node, .. } => format!("queued {node}"),
             Event::Running { node, reasons, .. } => {
                 let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
                 format!("running {node}: {}", reasons.join("; "))
@@ -469,6 +485,7 @@ impl TestSpace {
             retries: 0,
             interrupted: false,
             expected: None,
+            has_queue: false,
             left: Vec::new(),
             script: Box::new(|_| Script::Runs),
             pick: Box::new(|_| 0),
@@ -493,6 +510,8 @@ pub(super) struct TestRun<'a> {
     pub(super) retries: u32,
     pub(super) interrupted: bool,
     pub(super) expected: Option<&'a dyn ExpectedResults>,
+    /// See [`FakeExecutor::has_queue`].
+    pub(super) has_queue: bool,
     /// See [`FakeExecutor::left`].
     pub(super) left: Vec<Key>,
     pub(super) script: Box<dyn Fn(&Recipe) -> Script + 'a>,
@@ -528,7 +547,9 @@ impl TestRun<'_> {
             let recipe = self.store.recipe(job.key).unwrap().expect("a job has a recipe");
             play((self.script)(&recipe), self.store, job)
         };
-        let mut executor = FakeExecutor { pick, left, ..FakeExecutor::new(capacity, end) };
+        let has_queue = self.has_queue;
+        let mut executor =
+            FakeExecutor { pick, left, has_queue, ..FakeExecutor::new(capacity, end) };
         let interrupted = AtomicBool::new(self.interrupted);
         let settings = Settings {
             keep_going: self.keep_going,

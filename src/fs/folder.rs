@@ -2,10 +2,11 @@
 
 use super::{at, if_exists, metadata_if_exists, operation};
 use anyhow::Result;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -89,6 +90,20 @@ pub fn entries(path: &Path) -> Result<Vec<OsString>> {
 pub fn list(path: &Path) -> Result<Vec<String>> {
     let names = at("list", path, if_exists(operation(|| names(path))))?.unwrap_or_default();
     Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+}
+
+/// The inodes of the names in a folder that are UTF-8, without a look at each file; empty if the
+/// folder does not exist.
+pub fn inodes(path: &Path) -> Result<BTreeMap<String, u64>> {
+    let read = || -> io::Result<BTreeMap<String, u64>> {
+        let mut inodes = BTreeMap::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            inodes.extend(entry.file_name().into_string().ok().map(|name| (name, entry.ino())));
+        }
+        Ok(inodes)
+    };
+    Ok(at("list", path, if_exists(operation(read)))?.unwrap_or_default())
 }
 
 fn names(path: &Path) -> io::Result<Vec<OsString>> {

@@ -3,7 +3,8 @@
 # root, without systemd, cgroups or accounting. Idempotent. Prints a line that sets SLURM_CONF.
 # Needs Debian's packages munge, slurmctld, slurmd and slurm-client.
 # SLURM_ONE: the folder for its state; NODES, CPUS: the nodes, and the CPUs that each declares;
-# BASE_PORT: the first of NODES + 1 ports; MINJOBAGE: seconds until it forgets a job.
+# BASE_PORT: the first of NODES + 1 ports; MINJOBAGE: seconds until it forgets a job; EXTRA: more
+# lines of slurm.conf, of which the last of one name counts.
 set -euo pipefail
 D=${SLURM_ONE:?the folder for the state of Slurm}
 NODES=${NODES:-3} CPUS=${CPUS:-2} BASE=${BASE_PORT:-17100} MINJOBAGE=${MINJOBAGE:-300}
@@ -65,6 +66,7 @@ MpiDefault=none
 SwitchType=switch/none
 NodeName=n[1-$NODES] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((BASE + 1))-$((BASE + NODES))] CPUs=$CPUS RealMemory=$((memory / NODES / 2)) State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+${EXTRA:-}
 CONF
 export SLURM_CONF=$D/slurm.conf
 alive munged munged || {

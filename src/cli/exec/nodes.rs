@@ -20,12 +20,14 @@ use std::io::{Write as _, stderr};
 use std::sync::atomic::Ordering;
 
 /// Runs the nodes of these names whose inputs are cached. Their keys are computed from the entries
-/// of the inputs; a node with an entry, here or in the remote cache, is done at once. With `push`,
-/// results are copied to the remote cache as they finish. Fails if a node fails, or has an input
-/// without a result.
+/// of the inputs; a node with an entry, here or in the remote cache, is done at once. A failed node
+/// is tried again `retries` times, or more often if its stage says so. With `push`, results are
+/// copied to the remote cache as they finish. Fails if a node fails, or has an input without a
+/// result.
 pub(super) fn run(
     common: &Common,
     names: &[String],
+    retries: u32,
     push: bool,
     arguments: Vec<OsString>,
 ) -> Result<()> {
@@ -54,7 +56,7 @@ pub(super) fn run(
         let mut jobs = Jobs::new(common, arguments, Some(1), store.scratch()?, Choice::Local)?;
         let settings = Settings {
             keep_going: true,
-            retries: 0,
+            retries,
             interrupted: &jobs.interrupted,
             stream: false,
             expected: None,

@@ -16,7 +16,7 @@
 //!
 //! `kill -9` loses nothing: the system still writes the data of a dead process to disk.
 
-use super::lease::{EXPIRY, HEARTBEAT};
+use super::heartbeat::{EXPIRY, HEARTBEAT};
 use super::process::ProcessId;
 use super::store::Store;
 use crate::engine::key::Digest;

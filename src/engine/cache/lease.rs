@@ -1,10 +1,9 @@
 //! Leases: a file `leases/<key>` names the process that computes the key.
 //!
 //! A lease is held while its process is alive. If that is unknown (for example, on another host),
-//! the lease is held while its heartbeat is younger than ninety seconds. The heartbeat is the
-//! modification time of the file, updated every ten seconds; ages are measured with the clock of
-//! the shared disk, not with those of the hosts. The next process that claims a stale lease takes
-//! it over. The folder of a process in `tmp/` has the same heartbeat.
+//! the lease is held while its heartbeat is younger than ninety seconds (see [`super::heartbeat`]).
+//! The next process that claims a stale lease takes it over. The folder of a process in `tmp/` has
+//! the same heartbeat.
 //!
 //! Leases prevent two runs from computing the same key. The integrity of results does not depend on
 //! leases. All leases of a process are hard links to its *heartbeat file* in `tmp/`: claiming a
@@ -13,24 +12,18 @@
 //!
 //! `docs/protocol.md` describes the protocol; `tests/protocol.rs` checks it as a model.
 
+use super::heartbeat::{EXPIRY, HEARTBEAT, Heartbeat, Heartbeats, beat};
 use super::process::ProcessId;
 use super::store::Store;
 use crate::engine::key::Key;
-use crate::{fs, process};
+use crate::fs;
 use anyhow::{Context as _, Result};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::{Duration, SystemTime};
-
-/// The name of a process's heartbeat file, in its folder of `tmp/`.
-pub(super) const HEARTBEAT: &str = "heartbeat";
-
-/// The interval of heartbeats.
-const INTERVAL: Duration = Duration::from_secs(10);
-/// The age of a heartbeat at which a process that may be alive counts as dead.
-pub(super) const EXPIRY: Duration = Duration::from_secs(90);
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The leases of a cache.
 #[derive(Clone, Debug)]
@@ -39,6 +32,7 @@ pub(super) struct Leases {
     /// Whether the disk has file locks. Without locks, two processes that take over one lease at
     /// the same moment may both compute.
     locks: bool,
+    heartbeats: Arc<Heartbeats>,
 }
 
 /// The outcome of claiming a lease.
@@ -96,6 +90,11 @@ impl Store {
         self.leases().holder(key)
     }
 
+    /// A watch of leases.
+    pub fn watch_leases(&self) -> LeaseWatch {
+        LeaseWatch { leases: self.leases(), holders: BTreeMap::new() }
+    }
+
     /// Whether a process that used this cache is alive, as far as this process can know.
     pub fn is_alive(&self, process: &ProcessId) -> bool {
         let folder = self.path("tmp").join(process.tag());
@@ -124,7 +123,8 @@ impl Store {
     }
 
     pub(super) fn leases(&self) -> Leases {
-        Leases { folder: self.path("leases"), locks: self.locks }
+        let heartbeats = Arc::clone(&self.heartbeats);
+        Leases { folder: self.path("leases"), locks: self.locks, heartbeats }
     }
 }
 
@@ -157,11 +157,13 @@ impl Leases {
         let Ok(process) = serde_json::from_slice::<ProcessId>(&bytes) else {
             return Ok(LeaseState::Stale);
         };
-        let is_held = match process.is_alive() {
-            Some(is_alive) => is_alive,
-            None => self.is_beating(&path, EXPIRY)?,
-        };
+        let is_held = self.is_alive(&process, &path)?;
         Ok(if is_held { LeaseState::Held(process) } else { LeaseState::Stale })
+    }
+
+    /// Whether a process with the heartbeat of `path` is alive.
+    fn is_alive(&self, process: &ProcessId, path: &Path) -> Result<bool> {
+        process.is_alive().map_or_else(|| self.is_beating(path, EXPIRY), Ok)
     }
 
     /// Claims the lease of `key`. The heartbeat file is in `scratch`, a folder on the same disk
@@ -214,80 +216,67 @@ impl Leases {
         }
     }
 
-    /// Whether the heartbeat of `path` is younger than `expiry`. The time is that of a new file in
-    /// the leases' folder, which always exists.
+    /// Whether the heartbeat of `path` is younger than `expiry`.
     pub(super) fn is_beating(&self, path: &Path, expiry: Duration) -> Result<bool> {
-        let last = || -> Result<_> {
-            Ok(fs::metadata_if_exists(path)?.and_then(|meta| meta.modified().ok()))
-        };
-        let now = || {
-            let now =
-                tempfile::tempfile_in(&self.folder).and_then(|file| file.metadata()?.modified());
-            now.with_context(|| format!("cannot read the time of `{}`", self.folder.display()))
-        };
-        is_young(last, now, expiry)
+        // The leases' folder always exists.
+        self.heartbeats.is_beating(path, &self.folder, expiry)
     }
 }
 
-/// Whether the `last` heartbeat is younger than `expiry`; not if there is none.
-fn is_young(
-    last: impl Fn() -> Result<Option<SystemTime>>,
-    now: impl Fn() -> Result<SystemTime>,
-    expiry: Duration,
-) -> Result<bool> {
-    let Some(first) = last()? else { return Ok(false) };
-    // A heartbeat in the far future is from before the clock was set back. A live process would
-    // have updated it since.
-    let now = now()?;
-    let distance = now.duration_since(first).unwrap_or_else(|ahead| ahead.duration());
-    // This process may have been stopped between the two calls; a new heartbeat shows that.
-    Ok(distance < expiry || last()?.is_some_and(|last| last != first))
-}
-
-/// The current time, by the clock of the disk.
-const NOW: Timestamps = Timestamps {
-    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-    last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
-};
-
-/// Sets the modification time of a file or a folder to now. A single failure has no effect. After
-/// many failures, other processes consider this one dead, and compute its keys again.
-fn beat(path: &Path) {
-    let _ = utimensat(CWD, path, &NOW, AtFlags::SYMLINK_NOFOLLOW);
-}
-
-/// Updates the modification times of files and folders until it is dropped.
+/// Looks at the leases of several keys again and again.
 #[derive(Debug)]
-pub(super) struct Heartbeat {
-    /// Dropping the sender ends the thread.
-    _stop: Sender<()>,
+pub struct LeaseWatch {
+    leases: Leases,
+    /// The inode of each lease that was read, and its process.
+    holders: BTreeMap<Key, (u64, ProcessId)>,
 }
 
-impl Heartbeat {
-    /// The heartbeat of a process, whose folder in `tmp/` is `scratch`, and of its leases.
-    pub(super) fn of_process(scratch: &Path) -> Heartbeat {
-        Heartbeat::of(vec![scratch.to_owned(), scratch.join(HEARTBEAT)])
-    }
-
-    fn of(paths: Vec<PathBuf>) -> Heartbeat {
-        let (stop, stopped) = channel();
-        // Without the thread there is no heartbeat: other hosts then consider this process dead,
-        // and at worst compute its keys again.
-        let _ = process::start_thread(move || {
-            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                paths.iter().for_each(|path| beat(path));
+impl LeaseWatch {
+    /// Those of `keys` that have a lease that is held. Lists the folder of leases once, and looks
+    /// at one heartbeat of each process. A lease is read again only if it has changed, or if its
+    /// process may be dead.
+    pub fn held(&mut self, keys: impl IntoIterator<Item = Key>) -> Result<BTreeSet<Key>> {
+        let present = fs::inodes(&self.leases.folder)?;
+        let mut are_alive: BTreeMap<String, bool> = BTreeMap::new();
+        let mut held = BTreeSet::new();
+        let known = std::mem::take(&mut self.holders);
+        for key in keys {
+            // All leases of a process have one inode, that of its heartbeat file.
+            let inode = present.get(&*key.to_string());
+            if let Some((read, process)) = known.get(&key).filter(|(read, _)| inode == Some(read)) {
+                let is_alive = match are_alive.get(&process.tag()) {
+                    Some(is_alive) => *is_alive,
+                    None => {
+                        let is_alive = self.leases.is_alive(process, &self.leases.path(key))?;
+                        are_alive.insert(process.tag(), is_alive);
+                        is_alive
+                    }
+                };
+                if is_alive {
+                    self.holders.insert(key, (*read, process.clone()));
+                    held.insert(key);
+                    continue;
+                }
             }
-        });
-        Heartbeat { _stop: stop }
+            // A network disk may list a new lease late.
+            let inode = fs::metadata_if_exists(&self.leases.path(key))?.map(|meta| meta.ino());
+            if let Some(process) = self.leases.holder(key)? {
+                self.holders.extend(inode.map(|inode| (key, (inode, process))));
+                held.insert(key);
+            }
+        }
+        Ok(held)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::heartbeat::INTERVAL;
     use super::*;
     use crate::engine::key::Recipe;
-    use std::cell::Cell;
-    use std::collections::BTreeMap;
+    use rustix::fs::CWD;
+    use std::sync::mpsc::channel;
+    use std::time::SystemTime;
     use tempfile::TempDir;
 
     fn key() -> Key {
@@ -296,7 +285,7 @@ mod tests {
     }
 
     fn leases(dir: &TempDir) -> Leases {
-        Leases { folder: dir.path().to_owned(), locks: true }
+        Leases { folder: dir.path().to_owned(), locks: true, heartbeats: Arc::default() }
     }
 
     fn claim(dir: &TempDir) -> Claim {
@@ -409,22 +398,39 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_stopped_while_it_read_a_heartbeat_does_not_miss_the_next_one() {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let young = |first, now, then| {
-            let reads = Cell::new(0);
-            let last =
-                || Ok(Some(at(if reads.replace(reads.get() + 1) == 0 { first } else { then })));
-            is_young(last, || Ok(at(now)), EXPIRY).unwrap()
-        };
-        assert!(
-            young(1_000, 1_000 + 2 * EXPIRY.as_secs(), 1_010),
-            "stopped before it read the time"
-        );
-        assert!(young(1_000, 1_001, 1_000 + 2 * EXPIRY.as_secs()), "stopped after that");
-        assert!(young(1_000, 1_000 - 2 * EXPIRY.as_secs(), 1_001), "the clock was set back");
-        assert!(!young(1_000, 1_000 + 2 * EXPIRY.as_secs(), 1_000), "there was no heartbeat");
-        assert!(!is_young(|| Ok(None), || Ok(at(0)), EXPIRY).unwrap());
+    fn a_watch_reads_a_lease_again_only_if_it_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = LeaseWatch { leases: leases(&dir), holders: BTreeMap::new() };
+        let mut is_held = || !watch.held([key()]).unwrap().is_empty();
+        assert!(!is_held(), "it is absent");
+        let far = ProcessId { host: "elsewhere".into(), ..ProcessId::this().clone() };
+        let path = dir.path().join(key().to_string());
+        write_lease(&dir, &far);
+        assert!(is_held());
+        // The same file, with other content and an older heartbeat than the last look.
+        std::fs::write(&path, "{").unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
+        assert!(is_held(), "the lease is not read again");
+        let other = dir.path().join("other");
+        std::fs::write(&other, "{").unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert!(!is_held(), "another file is read");
+        let _held = claim(&dir);
+        assert!(is_held());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_held());
+    }
+
+    #[test]
+    fn a_watch_finds_that_a_process_has_died() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = LeaseWatch { leases: leases(&dir), holders: BTreeMap::new() };
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        write_lease(&dir, &ProcessId::of(child.id()));
+        assert_eq!(watch.held([key()]).unwrap(), BTreeSet::from([key()]));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(watch.held([key()]).unwrap(), BTreeSet::new());
     }
 
     #[test]

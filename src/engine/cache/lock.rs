@@ -1,7 +1,7 @@
 //! The file locks of a cache. A process that adds results holds a shared lock; a process that
 //! removes results holds an exclusive lock.
 
-use super::lease::{HEARTBEAT, Heartbeat};
+use super::heartbeat::{HEARTBEAT, Heartbeat};
 use super::store::Store;
 use crate::engine::error::Error;
 use crate::fs;

@@ -57,6 +57,7 @@ pub mod entry;
 pub mod exports;
 mod fallback;
 pub mod gc;
+mod heartbeat;
 mod index;
 pub mod lease;
 pub mod local;

@@ -53,6 +53,13 @@ impl ProcessId {
         })
     }
 
+    /// The process `pid` of this host.
+    #[cfg(test)]
+    pub(super) fn of(pid: u32) -> ProcessId {
+        let Liveness::Started(started) = liveness(pid) else { panic!("there is no such process") };
+        ProcessId { pid, started, ..ProcessId::this().clone() }
+    }
+
     /// Whether the process is alive; `None` if this process cannot know.
     pub fn is_alive(&self) -> Option<bool> {
         let this = ProcessId::this();
@@ -188,8 +195,7 @@ mod tests {
     #[test]
     fn a_killed_process_is_not_alive_even_as_a_zombie() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let Liveness::Started(started) = liveness(child.id()) else { panic!("it has started") };
-        let process = ProcessId { pid: child.id(), started, ..ProcessId::this().clone() };
+        let process = ProcessId::of(child.id());
         assert_eq!(process.is_alive(), Some(true));
         child.kill().unwrap();
         while process.is_alive() == Some(true) {

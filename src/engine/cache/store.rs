@@ -6,6 +6,7 @@
 pub use super::backend::{Backend, Lookup};
 
 use super::entry::{Entry, Stored};
+use super::heartbeat::Heartbeats;
 use super::index::{INDEX, Index, lock};
 use super::local::{LocalFolder, ObjectState, SyncPolicy};
 use super::transfer::Attached;
@@ -33,12 +34,14 @@ pub struct Store {
     pub(super) remote: Option<Arc<Attached>>,
     /// Whether the disk has file locks.
     pub(super) locks: bool,
+    pub(super) heartbeats: Arc<Heartbeats>,
 }
 
 impl Store {
     /// The cache in `folder`, which may not exist yet.
     pub fn at(folder: &Path) -> Store {
-        Store { local: LocalFolder::at(folder), remote: None, locks: true }
+        let local = LocalFolder::at(folder);
+        Store { local, remote: None, locks: true, heartbeats: Arc::default() }
     }
 
     /// Looks results up in `remote` too. [`Store::pull`] and [`Store::push`] copy results. Recipes,

@@ -1,6 +1,6 @@
 //! The folders of processes under `tmp/`, and their removal after a process has died.
 
-use super::lease::EXPIRY;
+use super::heartbeat::EXPIRY;
 use super::process::ProcessId;
 use super::store::Store;
 use crate::fs;
@@ -116,6 +116,11 @@ mod tests {
     use std::fs::File;
     use std::time::SystemTime;
 
+    /// The same cache as another process sees it.
+    fn observer(store: &Store) -> Store {
+        Store { heartbeats: Default::default(), ..store.clone() }
+    }
+
     #[test]
     fn a_sweep_removes_the_folders_of_dead_processes_only() {
         let TestSpace { store, .. } = &TestSpace::new();
@@ -143,7 +148,10 @@ mod tests {
         let beat = |ago: Duration| {
             File::open(tmp.join(&far)).unwrap().set_modified(SystemTime::now() - ago).unwrap()
         };
+        // A heartbeat that changes is alive, so another observer looks at the old one.
+        let later = || observer(store);
         beat(2 * EXPIRY);
+        let store = &later();
         assert_eq!(store.active_process().unwrap(), None);
         store.sweep();
         assert_eq!(fs::list(&tmp).unwrap(), left, "its machine may be asleep");
@@ -151,7 +159,7 @@ mod tests {
         assert_eq!(fs::list(&tmp).unwrap(), [ProcessId::this().tag()]);
         fs::create_dir_all(&tmp.join(&far).join("workspace")).unwrap();
         beat(2 * ABANDONED);
-        store.sweep();
+        later().sweep();
         assert_eq!(fs::list(&tmp).unwrap(), [ProcessId::this().tag()]);
         assert!(workspace.path().is_dir() && outside.is_dir(), "a link is not followed");
     }
@@ -168,6 +176,7 @@ mod tests {
         assert_eq!(store.lease_holder(key).unwrap(), Some(far));
         let file = File::options().write(true).open(&lease).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let store = &observer(store);
         assert_eq!(store.lease_holder(key).unwrap(), None);
         store.sweep();
         assert!(!lease.exists());

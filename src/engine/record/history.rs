@@ -110,6 +110,7 @@ enum Line {
         key: Option<Key>,
         saved_seconds: f64,
     },
+    #[serde(alias = "queued")]
     Running {
         node: String,
         key: Key,
@@ -385,7 +386,7 @@ mod tests {
              {{\"event\":\"cached\",\"node\":\"a\",\"kind\":\"k\",\"saved_seconds\":2.5}}\n\
              {{\"event\":\"running\",\"node\":\"b\",\"kind\":\"k\",\"key\":\"{KEY}\",\
              \"reasons\":[{{\"kind\":\"first-time\"}}]}}\n\
-             {{\"event\":\"running\",\"node\":\"c\",\"kind\":\"k\",\"key\":\"{KEY}\",\
+             {{\"event\":\"queued\",\"node\":\"c\",\"kind\":\"k\",\"key\":\"{KEY}\",\
              \"reasons\":[]}}\n\
              {{\"event\":\"finished\",\"node\":\"b\",\"kind\":\"k\",\"key\":\"{KEY}\",\
              \"seconds\":1.5}}\n\

@@ -42,6 +42,18 @@ pub enum Event {
         /// The duration of the job that computed it, in seconds.
         saved_seconds: f64,
     },
+    /// A node's job waits in the queue of a cluster. It may be there again after it has run. Jobs
+    /// on this machine do not wait.
+    Queued {
+        /// The node.
+        node: String,
+        /// Its stage kind.
+        kind: &'static str,
+        /// Its key.
+        key: String,
+        /// The reasons.
+        reasons: Vec<Reason>,
+    },
     /// A node's job starts.
     Running {
         /// The node.

@@ -4,7 +4,7 @@
 //! running jobs, so that a command that fails leaves no job behind. An interrupt ends the wait for
 //! jobs. Knows no node, no recipe and no store.
 
-use super::executor::{Capacity, Executor, Job, Outcome};
+use super::executor::{Capacity, Executor, Job, Outcome, Phase};
 use crate::engine::error::Error;
 use crate::engine::key::Key;
 use crate::engine::stage::Resources;
@@ -114,6 +114,16 @@ impl<'a> Pool<'a> {
             let resources = self.running.remove(&key).unwrap_or_default();
             Ended { key, outcome, resources }
         }))
+    }
+
+    /// See [`Executor::has_queue`].
+    pub fn has_queue(&self) -> bool {
+        self.executor.has_queue()
+    }
+
+    /// See [`Executor::phases`].
+    pub fn phases(&mut self) -> Vec<(Key, Phase)> {
+        self.executor.phases()
     }
 
     /// Submits the queued jobs. Adopts those that an earlier coordinator left running.

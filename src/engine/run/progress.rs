@@ -96,6 +96,8 @@ pub struct Terminal {
     verbosity: Verbosity,
     sentences: Sentences,
     running: BTreeMap<String, Instant>,
+    /// The nodes whose jobs wait in a queue.
+    queued: BTreeSet<String>,
 }
 
 impl Terminal {
@@ -105,7 +107,8 @@ impl Terminal {
         let style =
             ProgressStyle::with_template("{bar:28} {pos}/{len}  {elapsed_precise}  {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Terminal { bar, verbosity, sentences: Sentences::default(), running: BTreeMap::new() }
+        let (running, queued) = (BTreeMap::new(), BTreeSet::new());
+        Terminal { bar, verbosity, sentences: Sentences::default(), running, queued }
     }
 
     fn refresh(&self) {
@@ -130,16 +133,29 @@ impl Terminal {
                 seconds(since.elapsed().as_secs_f64())
             )
         });
-        self.bar.set_message(format!("{left}{now}"));
+        let queued = match self.queued.len() {
+            0 => String::new(),
+            queued if now.is_empty() => format!("{queued} pending"),
+            queued => format!(", {queued} pending"),
+        };
+        self.bar.set_message(format!("{left}{now}{queued}"));
     }
 }
 
 impl Observer for Terminal {
     fn observe(&mut self, event: &Event) {
         match event {
-            Event::Running { node, .. } => _ = self.running.insert(node.clone(), Instant::now()),
+            Event::Queued { node, .. } => {
+                self.running.remove(node);
+                self.queued.insert(node.clone());
+            }
+            Event::Running { node, .. } => {
+                self.queued.remove(node);
+                self.running.insert(node.clone(), Instant::now());
+            }
             Event::Finished { node, .. } | Event::Failed { node, .. } => {
-                _ = self.running.remove(node)
+                self.queued.remove(node);
+                self.running.remove(node);
             }
             _ => {}
         }
@@ -147,8 +163,13 @@ impl Observer for Terminal {
         if let Event::Ended(_) = event {
             self.bar.finish_and_clear();
         }
-        let passing =
-            matches!(event, Event::Running { .. } | Event::Finished { .. } | Event::Cached { .. });
+        let passing = matches!(
+            event,
+            Event::Queued { .. }
+                | Event::Running { .. }
+                | Event::Finished { .. }
+                | Event::Cached { .. }
+        );
         if !passing || self.verbosity == Verbosity::Verbose {
             lines
                 .iter()
@@ -211,11 +232,13 @@ impl Sentences {
                 self.done += 1;
                 say(Verbosity::Verbose, format!("[{}/{}] {node}: cached", self.done, self.nodes));
             }
-            Event::Running { node, key, reasons, .. } => {
+            Event::Queued { node, key, reasons, .. }
+            | Event::Running { node, key, reasons, .. } => {
                 let why = reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                let phase = if let Event::Queued { .. } = event { "pending" } else { "running" };
                 say(
                     Verbosity::Verbose,
-                    format!("{node}: running {} ({why})", &key[..10.min(key.len())]),
+                    format!("{node}: {phase} {} ({why})", &key[..10.min(key.len())]),
                 );
             }
             Event::AlreadyRunning { node, process } => {
@@ -428,6 +451,19 @@ mod tests {
     #[test]
     fn quiet_lines_show_failures_and_fallbacks_only() {
         insta::assert_snapshot!(printed(Verbosity::Quiet));
+    }
+
+    #[test]
+    fn a_queued_node_is_pending() {
+        let (node, key) = ("n".to_owned(), "0123456789abcdef".to_owned());
+        let event = Event::Queued { node, kind: "train", key, reasons: vec![Reason::FirstTime] };
+        for (verbosity, line) in
+            [(Verbosity::Verbose, "n: pending 0123456789 (first time)\n"), (Verbosity::Normal, "")]
+        {
+            let mut lines = Lines::new(Vec::new(), verbosity);
+            lines.observe(&event);
+            assert_eq!(String::from_utf8(lines.out).unwrap(), line);
+        }
     }
 
     #[test]

@@ -10,14 +10,17 @@
 //!
 //! Knows no stage kind, prints nothing, and starts no process itself.
 
+mod phases;
+
 use super::event::{Ending, Event, Observer, Summary};
 use super::executor::log::{self, Follower};
-use super::executor::{Executor, Failure, Job, Outcome};
+use super::executor::{Executor, Failure, Job, Outcome, Phase};
 use super::expected::ExpectedResults;
 use super::pool::{Ended, Pool};
 use super::reason::Reason;
 use super::status::{Checked, PlanStatus, Status, StatusChecker};
 use crate::engine::cache::entry::Entry;
+use crate::engine::cache::lease::LeaseWatch;
 use crate::engine::cache::store::{Lookup, Store};
 use crate::engine::cache::transfer::{Notice, Transferred};
 use crate::engine::error::Error;
@@ -166,10 +169,15 @@ struct Run<'a> {
     ready: BTreeSet<NodeId>,
     /// The nodes of each job. Nodes with one key share a job.
     running: BTreeMap<Key, Vec<NodeId>>,
+    /// The phases of jobs, if the executor has a queue. A job is queued until it is known to run.
+    phases: BTreeMap<Key, Phase>,
+    /// The reasons why nodes run whose jobs were submitted.
+    reasons: BTreeMap<NodeId, Vec<Reason>>,
     /// Readers of the logs of running jobs, if the run shows them.
     followers: BTreeMap<Key, Follower>,
     /// The nodes of each key that another process computes.
     already_running: BTreeMap<Key, Vec<NodeId>>,
+    leases: LeaseWatch,
     /// The time of the next look at their leases, and the time between two looks.
     next_lease_poll: Instant,
     lease_interval: Duration,
@@ -218,8 +226,11 @@ impl<'a> Run<'a> {
             state: plan_status.status.keys().map(|&id| (id, State::Waiting)).collect(),
             ready: BTreeSet::new(),
             running: BTreeMap::new(),
+            phases: BTreeMap::new(),
+            reasons: BTreeMap::new(),
             followers: BTreeMap::new(),
             already_running: BTreeMap::new(),
+            leases: store.watch_leases(),
             next_lease_poll: Instant::now(),
             lease_interval: LEASE_INTERVALS.0,
             forced: BTreeSet::new(),
@@ -256,6 +267,7 @@ impl<'a> Run<'a> {
                 break;
             }
             let ended = self.pool.wait()?;
+            self.show_phases();
             self.show_output();
             match ended {
                 Some(ended) => self.job_ended(&ended)?,
@@ -352,12 +364,10 @@ impl<'a> Run<'a> {
         self.next_lease_poll = Instant::now() + self.lease_interval;
         self.lease_interval = (self.lease_interval * 3 / 2).min(LEASE_INTERVALS.1);
         let keys: Vec<Key> = self.already_running.keys().copied().collect();
-        for key in keys {
-            if self.store.lease_holder(key)?.is_some() {
-                continue;
-            }
+        let held = self.leases.held(keys.iter().copied())?;
+        for key in keys.into_iter().filter(|key| !held.contains(key)) {
             let forced = self.forced.contains(&key);
-            // Looked up after the lease was read, because a lease ends after its result is
+            // Looked up after the leases were read, because a lease ends after its result is
             // published.
             if !forced && let Some(entry) = self.store.lookup_local(key)?.usable() {
                 self.lease_interval = LEASE_INTERVALS.0;
@@ -369,10 +379,8 @@ impl<'a> Run<'a> {
             {
                 let nodes = self.already_running.remove(&key).unwrap_or_default();
                 for &id in &nodes {
-                    let (node, kind) = (self.name(id), self.plan.node(id).kind.name());
                     let reasons = vec![if forced { Reason::Forced } else { Reason::NeverFinished }];
-                    let key = key.to_string();
-                    self.observer.observe(&Event::Running { node, kind, key, reasons });
+                    self.show_submitted(id, key, reasons);
                 }
                 self.running.insert(key, nodes);
                 self.submit(key, forced)?;
@@ -476,7 +484,6 @@ impl<'a> Run<'a> {
                 None => self.checker.check(id, |up| &*self.artifacts[&up])?,
             };
         }
-        let kind = self.plan.node(id).kind.name();
         if let Some(cause) = &checked.fell_back {
             let params = self.plan.node(id).resolved.fallback.iter().flatten();
             let fallback = params
@@ -515,8 +522,7 @@ impl<'a> Run<'a> {
             self.observer.observe(&Event::AlreadyRunning { node, process });
             self.already_running.insert(key, vec![id]);
         } else {
-            let (node, hex) = (self.name(id), key.to_string());
-            self.observer.observe(&Event::Running { node, kind, key: hex, reasons });
+            self.show_submitted(id, key, reasons);
             let nodes = self.running.entry(key).or_default();
             nodes.push(id);
             if nodes.len() == 1 {
@@ -605,6 +611,7 @@ impl<'a> Run<'a> {
         let key = *key;
         self.show_last_output(key);
         let nodes = self.running.remove(&key).unwrap_or_default();
+        let phase = self.phases.remove(&key);
         if *outcome == Outcome::AlreadyRunning {
             self.already_running.entry(key).or_default().extend(nodes);
             return Ok(());
@@ -634,6 +641,9 @@ impl<'a> Run<'a> {
                 for &id in &nodes {
                     let (node, cause) = (self.name(id), failure.short());
                     self.observer.observe(&Event::Retrying { node, cause, attempt, of });
+                }
+                if phase == Some(Phase::Running) {
+                    nodes.iter().for_each(|id| self.show_phase(*id, key, Phase::Queued));
                 }
                 self.running.insert(key, nodes);
                 return self.submit(key, true);
@@ -931,6 +941,34 @@ stages:
             assert_eq!(ran.outcome.is_ok(), runs, "{:?}", ran.events);
             assert_eq!(ran.messages("retrying").len(), retries as usize);
         }
+    }
+
+    #[test]
+    fn with_a_queue_a_node_is_queued_until_its_job_has_started() {
+        let space = TestSpace::new();
+        let left = std::cell::Cell::new(1);
+        let script = |_: &Recipe| {
+            if left.replace(0) > 0 { Script::Lost } else { Script::Runs }
+        };
+        let pipeline = "stages: { s: { source: { text: x } }, t: { source: { text: x } } }";
+        let test_run = space.test_run(pipeline);
+        let ran =
+            TestRun { has_queue: true, retries: 1, script: Box::new(script), ..test_run }.run();
+        let expected = [
+            "queued s",
+            "queued t",
+            "running s: first time",
+            "running t: first time",
+            "retrying s: 2",
+            "retrying t: 2",
+            "queued s",
+            "queued t",
+            "running s: first time",
+            "running t: first time",
+            "finished s",
+            "finished t",
+        ];
+        assert_eq!(ran.events[..expected.len()], expected);
     }
 
     #[test]

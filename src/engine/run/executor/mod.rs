@@ -83,6 +83,15 @@ pub struct Capacity {
     pub memory: u64,
 }
 
+/// Where a submitted job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It waits for a place to run.
+    Queued,
+    /// It runs.
+    Running,
+}
+
 /// Kills all jobs of an executor at once. A second Ctrl-C calls it, from any thread.
 pub type KillHandle = Box<dyn Fn() + Send + Sync>;
 
@@ -112,6 +121,17 @@ pub trait Executor {
     /// the first. If the state of a job is temporarily unknown, the job has not ended, and the
     /// executor queries it again. An error means that the executor can no longer observe its jobs.
     fn poll(&mut self, timeout: Duration) -> Result<Vec<(Key, Outcome)>>;
+
+    /// Whether a submitted job may wait before it runs.
+    fn has_queue(&self) -> bool {
+        false
+    }
+
+    /// The phases that jobs have entered since the last call, in order. A job is queued when it is
+    /// submitted, and it may be queued again after it has run. Without a queue there are none.
+    fn phases(&mut self) -> Vec<(Key, Phase)> {
+        Vec::new()
+    }
 
     /// Ends the jobs with these keys and all processes that they have started. Returns once these
     /// have ended or were killed, at the latest a little after [`GRACE`]. Ignores unknown keys.

@@ -31,7 +31,7 @@ pub use nodes::{NodeJobs, Submitter, Work};
 pub use overview::{JobArray, cancel, job_arrays};
 pub use submission::Folder;
 
-use super::{Capacity, Executor, GRACE, Job, KillHandle, Options, Outcome};
+use super::{Capacity, Executor, GRACE, Job, KillHandle, Options, Outcome, Phase};
 use crate::engine::cache::store::Store;
 use crate::engine::key::Key;
 use crate::engine::resources::SlurmSettings;
@@ -40,12 +40,14 @@ use anyhow::{Result, anyhow};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use watcher::{Message, Watcher};
+use watcher::{Message, Update, Watcher};
 
 /// Submits jobs to Slurm. A thread calls Slurm's programs, which may block for long.
 pub(super) struct Slurm {
     messages: Sender<Message>,
-    ended: Receiver<Result<(Key, Outcome)>>,
+    updates: Receiver<Result<Update>>,
+    /// The phases that [`Executor::phases`] has not returned yet.
+    phases: Vec<(Key, Phase)>,
     /// The ids of the job arrays of this process.
     arrays: Arc<Mutex<Vec<u64>>>,
 }
@@ -53,11 +55,11 @@ pub(super) struct Slurm {
 impl Slurm {
     pub(super) fn new(options: Options, settings: SlurmSettings, store: Store) -> Result<Slurm> {
         let (messages, inbox) = channel();
-        let (report, ended) = channel();
+        let (report, updates) = channel();
         let arrays = Arc::new(Mutex::new(Vec::new()));
         let watcher = Watcher::new(options, settings, store, report, Arc::clone(&arrays));
         process::start_thread(move || watcher.run(&inbox))?;
-        Ok(Slurm { messages, ended, arrays })
+        Ok(Slurm { messages, updates, phases: Vec::new(), arrays })
     }
 
     fn send(&self, message: Message) -> Result<()> {
@@ -82,14 +84,29 @@ impl Executor for Slurm {
     }
 
     fn poll(&mut self, timeout: Duration) -> Result<Vec<(Key, Outcome)>> {
-        let first = match self.ended.recv_timeout(timeout) {
+        let first = match self.updates.recv_timeout(timeout) {
             Ok(first) => first,
             Err(RecvTimeoutError::Timeout) => return Ok(Vec::new()),
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(anyhow!("the thread that watches Slurm has ended"));
             }
         };
-        std::iter::once(first).chain(self.ended.try_iter()).collect()
+        let mut ended = Vec::new();
+        for update in std::iter::once(first).chain(self.updates.try_iter()) {
+            match update? {
+                Update::Phase(key, phase) => self.phases.push((key, phase)),
+                Update::Ended(key, outcome) => ended.push((key, outcome)),
+            }
+        }
+        Ok(ended)
+    }
+
+    fn has_queue(&self) -> bool {
+        true
+    }
+
+    fn phases(&mut self) -> Vec<(Key, Phase)> {
+        std::mem::take(&mut self.phases)
     }
 
     fn cancel(&mut self, keys: &[Key]) {

@@ -41,6 +41,8 @@ pub struct NodeJobs<'a> {
     pub kind: &'a str,
     /// The resources of each node.
     pub resources: &'a Resources,
+    /// The number of retries of a failed node, unless its resources have more.
+    pub retries: u32,
     /// The duration of a node, if it is known.
     pub expected: Option<Duration>,
     /// The jobs that must have ended before.
@@ -74,9 +76,12 @@ impl Submitter {
         let resources = jobs.resources.clone().or(&self.settings.resources);
         let threads = resources.threads.unwrap_or(NonZero::<usize>::MIN);
         let batch_time = self.settings.batch_time;
-        let limits = |task: &Vec<String>| {
-            group::time(vec![resources.time_limit; task.len().max(1)].iter(), batch_time)
-        };
+        let retries = jobs.retries.max(resources.retries);
+        // A task retries its nodes itself, so that it needs the time for all attempts.
+        let limit =
+            resources.time_limit.map(|limit| limit.saturating_mul(retries.saturating_add(1)));
+        let limits =
+            |task: &Vec<String>| group::time(vec![limit; task.len().max(1)].iter(), batch_time);
         let array = Array {
             name: name.clone(),
             comment: format!("repro {}", jobs.kind),
@@ -108,6 +113,7 @@ impl Submitter {
             batch_time,
             tasks: Vec::new(),
             nodes: tasks,
+            retries,
         };
         folder.write(&self.store, &submission, &text)?;
         let id = self.call(&array, &text)?;

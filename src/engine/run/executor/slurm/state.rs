@@ -251,6 +251,16 @@ pub(crate) fn is_temporary(stderr: &str) -> bool {
     TEMPORARY.iter().any(|text| stderr.contains(text))
 }
 
+/// Whether Slurm's messages in the log of a task say that it exceeded its memory. Without cgroups,
+/// Slurm kills such a task and reports a failure with signal 9.
+pub(crate) fn exceeded_memory(log: &[String]) -> bool {
+    const MESSAGES: [&str; 4] =
+        ["exceeded memory limit", "Exceeded job memory limit", "oom-kill event", "oom_kill event"];
+    log.iter()
+        .filter(|line| line.starts_with("slurmstepd"))
+        .any(|line| MESSAGES.iter().any(|message| line.contains(message)))
+}
+
 /// The last line of the standard error of a program, without the program's name.
 pub(crate) fn script_error(program: &str, stderr: &str) -> String {
     let lead = format!("{program}: error: ");
@@ -392,6 +402,25 @@ ReqTRES=cpu=1,mem=64M,node=1,billing=1 AllocTRES=(null) Features=(null) DelayBoo
             End::OutOfMemory,
         ];
         assert_eq!(states, expected.map(State::Ended));
+    }
+
+    #[test]
+    fn only_messages_of_slurm_tell_that_a_task_exceeded_its_memory() {
+        // Slurm 22.05 without cgroups; 19.05 and 23.11 with cgroups.
+        let messages = [
+            "slurmstepd-n1: error: StepId=1.batch exceeded memory limit (224993280 > 33554432), \
+             being killed",
+            "slurmstepd: error: Exceeded job memory limit",
+            "slurmstepd: error: Detected 1 oom-kill event(s) in step 17.batch cgroup. Some of your \
+             processes may have been killed by the cgroup out-of-memory handler.",
+            "slurmstepd: error: Detected 1 oom_kill event in StepId=17.batch. Some of the step \
+             tasks have been OOM Killed.",
+        ];
+        let case = |line: &str| exceeded_memory(&["epoch 1".to_owned(), line.to_owned()]);
+        assert_eq!(messages.map(case), [true; 4]);
+        let others =
+            ["my model exceeded memory limits", "slurmstepd: error: *** JOB 1 CANCELLED ***", ""];
+        assert_eq!(others.map(case), [false; 3]);
     }
 
     #[test]

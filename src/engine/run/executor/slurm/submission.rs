@@ -10,7 +10,8 @@
 //!   records/<submission>.<task>      what the task has started and ended: a line of JSON each
 //! ```
 //!
-//! The records of all submissions are in one folder, so that one listing shows which have grown.
+//! The records of all submissions are in one folder, so that one listing shows which tasks have
+//! started.
 //! They are hints, as Slurm's states are: only an entry in the cache proves that a job succeeded.
 
 use super::super::{Job, Outcome};
@@ -46,6 +47,10 @@ pub struct Submission {
     /// The names of the nodes of each task, if it computes their keys itself.
     #[serde(default)]
     pub nodes: Vec<Vec<String>>,
+    /// The number of retries of a failed node, unless its stage has more. A task retries its nodes
+    /// itself; the jobs of `tasks` are retried by their coordinator.
+    #[serde(default)]
+    pub retries: u32,
 }
 
 /// A job of a task.

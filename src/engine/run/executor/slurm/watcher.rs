@@ -6,7 +6,7 @@
 mod adopt;
 mod ends;
 
-use super::super::{Failure, Job, Options, Outcome};
+use super::super::{Failure, Job, Options, Outcome, Phase};
 use super::client::{Client, Refused};
 use super::group;
 use super::script::{Array, script};
@@ -54,6 +54,12 @@ pub(super) enum Message {
     Adopt(Box<Job>, Sender<Result<bool>>),
     Cancel(Vec<Key>, Sender<()>),
     Close(Sender<()>),
+}
+
+/// A report of the thread.
+pub(super) enum Update {
+    Phase(Key, Phase),
+    Ended(Key, Outcome),
 }
 
 /// A job array in Slurm.
@@ -108,7 +114,7 @@ pub(super) struct Watcher {
     options: Options,
     settings: SlurmSettings,
     store: Store,
-    report: Sender<Result<(Key, Outcome)>>,
+    report: Sender<Result<Update>>,
     arrays: Arc<Mutex<Vec<u64>>>,
     client: Client,
     /// Jobs to submit.
@@ -133,7 +139,7 @@ impl Watcher {
         options: Options,
         settings: SlurmSettings,
         store: Store,
-        report: Sender<Result<(Key, Outcome)>>,
+        report: Sender<Result<Update>>,
         arrays: Arc<Mutex<Vec<u64>>>,
     ) -> Watcher {
         let now = Instant::now();
@@ -308,6 +314,7 @@ impl Watcher {
             batch_time,
             tasks,
             nodes: Vec::new(),
+            retries: 0,
         };
         let text = self.script(&folder, threads.get());
         folder.write(&self.store, &submission, &text)?;
@@ -391,6 +398,7 @@ impl Watcher {
     fn submit_again(&mut self, key: Key) {
         if let Some((job, _)) = self.jobs.get(&key) {
             self.queue.push_back(job.clone());
+            let _ = self.report.send(Ok(Update::Phase(key, Phase::Queued)));
         }
     }
 
@@ -420,7 +428,13 @@ impl Watcher {
             }
             let known = &mut self.live[live].tasks[task];
             match record {
-                Record::Started { key } => _ = known.started.insert(key),
+                // Slurm starts a task before its first job, and a task runs its jobs one by one.
+                Record::Started { key } => {
+                    known.started.insert(key);
+                    if self.jobs.contains_key(&key) {
+                        let _ = self.report.send(Ok(Update::Phase(key, Phase::Running)));
+                    }
+                }
                 Record::Ended { key, outcome } => {
                     known.open.retain(|open| *open != key);
                     if may_be_explained(&outcome) {
@@ -442,7 +456,7 @@ impl Watcher {
     /// Reports the end of a job.
     fn end(&mut self, key: Key, outcome: Outcome) {
         if self.jobs.remove(&key).is_some() {
-            let _ = self.report.send(Ok((key, outcome)));
+            let _ = self.report.send(Ok(Update::Ended(key, outcome)));
             self.wake();
         }
     }

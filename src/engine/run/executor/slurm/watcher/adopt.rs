@@ -1,9 +1,10 @@
 //! Taking over the jobs of earlier processes, and cancelling jobs.
 
+use super::super::super::Phase;
 use super::super::client::Refused;
 use super::super::state::{Row, State, TaskId};
 use super::super::submission::{Folder, Submission};
-use super::{Job, Live, LiveTask, OLD, SQUEUE, Watcher};
+use super::{Job, Live, LiveTask, OLD, SQUEUE, Update, Watcher};
 use crate::engine::error::Error;
 use crate::engine::key::Key;
 use anyhow::Result;
@@ -18,9 +19,13 @@ impl Watcher {
             self.has_scanned = true;
         }
         let key = job.key;
-        let is_live = |live: &Live| live.tasks.iter().any(|task| task.open.contains(&key));
-        if job.force || self.jobs.contains_key(&key) || !self.live.iter().any(is_live) {
+        let mut tasks = self.live.iter().flat_map(|live| &live.tasks);
+        let task = tasks.find(|task| task.open.contains(&key));
+        let Some(task) = task.filter(|_| !job.force && !self.jobs.contains_key(&key)) else {
             return Ok(false);
+        };
+        if task.started.contains(&key) {
+            let _ = self.report.send(Ok(Update::Phase(key, Phase::Running)));
         }
         self.jobs.insert(key, (job, 0));
         self.wake();
