@@ -37,7 +37,7 @@ Exit codes:
   3    some nodes are not up to date
   4    an output differs from the lock file, or from the output of a second run
   5    the cache is corrupt
-  6    another process has locked the cache
+  6    another process has locked the cache, or jobs on a cluster need it
   7    disk or network failure, or data that is unavailable
   130  interrupted
 

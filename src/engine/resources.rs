@@ -116,7 +116,8 @@ struct SlurmFields {
     /// Short nodes share a Slurm job until it lasts about this long: seconds, or a duration such as
     /// `5m`, the default.
     batch_time: Option<TimeLimit>,
-    /// The maximum number of tasks that Slurm holds at once [default: 5000].
+    /// The maximum number of tasks of a run that Slurm holds at once [default: 5000]; `submit`
+    /// hands over all.
     max_tasks: Option<NonZero<usize>>,
 }
 
@@ -150,7 +151,7 @@ impl ExecutorFields {
 pub struct SbatchOption(String);
 
 /// The options of `sbatch` that `repro` sets itself, or that would change what it reads.
-const OWN_OPTIONS: [&str; 22] = [
+const OWN_OPTIONS: [&str; 27] = [
     "--array",
     "-a",
     "--batch",
@@ -162,6 +163,8 @@ const OWN_OPTIONS: [&str; 22] = [
     "-d",
     "--error",
     "-e",
+    "--help",
+    "-h",
     "--job-name",
     "-J",
     "--kill-on-invalid-dep",
@@ -170,6 +173,9 @@ const OWN_OPTIONS: [&str; 22] = [
     "-o",
     "--parsable",
     "--test-only",
+    "--usage",
+    "--version",
+    "-V",
     "--wait",
     "-W",
     "--wrap",
@@ -184,7 +190,7 @@ impl SbatchOption {
             None => text.get(..2).unwrap_or_default(),
         };
         let is_option = text.starts_with('-') && !name.trim_matches('-').is_empty();
-        if !is_option || text.contains(char::is_control) {
+        if !is_option || name.contains(char::is_whitespace) || text.contains(char::is_control) {
             return Err(format!(
                 "expected an option of `sbatch` such as `--partition=long`, found `{text}`"
             ));

@@ -129,6 +129,8 @@ macro_rules! per_isa {
         $vis fn $name($($arg: $ty),*) {
             #[inline(always)]
             fn body($($arg: $ty),*) $body
+            // A function of its own: unoptimised, the frame of a large body takes a megabyte.
+            fn scalar($($arg: $ty),*) { body($($arg),*) }
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
@@ -143,7 +145,7 @@ macro_rules! per_isa {
                     $crate::kernel::Isa::Scalar => {}
                 }
             }
-            body($($arg),*)
+            scalar($($arg),*)
         }
     };
 }

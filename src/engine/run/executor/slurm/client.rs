@@ -135,15 +135,26 @@ impl Client {
 
     /// Cancels jobs or tasks. Those that have ended are ignored.
     pub(crate) fn scancel(&mut self, ids: &[String]) -> Result<()> {
-        for ids in ids.chunks(500) {
+        for (chunk, ids) in ids.chunks(500).enumerate() {
+            if chunk > 0 {
+                self.rest();
+            }
             let quiet = ["--quiet".to_owned()];
             let arguments: Vec<String> = quiet.into_iter().chain(ids.iter().cloned()).collect();
-            if let Err(Refused::ForNow(cause)) = self.call("scancel", &arguments, None)? {
-                return Err(Error::Infrastructure(format!("cannot cancel jobs: {cause}")).into());
-            }
+            let cause = match self.call("scancel", &arguments, None)? {
+                Ok(_) => continue,
+                Err(Refused::ForEver(cause)) if has_ended(&cause) => continue,
+                Err(Refused::ForEver(cause) | Refused::ForNow(cause)) => cause,
+            };
+            return Err(Error::Infrastructure(format!("cannot cancel jobs: {cause}")).into());
         }
         Ok(())
     }
+}
+
+/// Whether `scancel` failed only because the jobs have ended.
+fn has_ended(cause: &str) -> bool {
+    cause.contains("Invalid job id") || cause.contains("already completing or completed")
 }
 
 /// Runs a program. Kills it after `limit`.

@@ -25,6 +25,8 @@ pub struct Submitter {
     settings: SlurmSettings,
     store: Store,
     client: Client,
+    /// The jobs that were submitted.
+    submitted: Vec<u64>,
 }
 
 /// What a job array runs.
@@ -54,7 +56,8 @@ pub struct NodeJobs<'a> {
 impl Submitter {
     /// Submits jobs with results in `store`. The arguments of `options` make a task of nodes.
     pub fn new(options: Options, settings: SlurmSettings, store: Store) -> Submitter {
-        Submitter { options, settings, store, client: Client::default() }
+        let (client, submitted) = (Client::default(), Vec::new());
+        Submitter { options, settings, store, client, submitted }
     }
 
     /// Submits jobs as one array, or as several if there are too many tasks. Returns the ids.
@@ -62,12 +65,25 @@ impl Submitter {
         let most = self.client.max_array()?;
         let tasks: Vec<Vec<String>> = match jobs.work {
             Work::Nodes(nodes) => {
-                let size = group::size(nodes.len(), jobs.expected, self.settings.batch_time);
+                let batch_time = self.settings.batch_time;
+                // A task does not release the nodes that it has no time for.
+                let is_long = jobs.expected.is_none()
+                    && self.time_limit(jobs).is_some_and(|limit| limit > batch_time);
+                let size =
+                    if is_long { 1 } else { group::size(nodes.len(), jobs.expected, batch_time) };
                 nodes.chunks(size).map(<[String]>::to_vec).collect()
             }
             Work::Command(_) => vec![Vec::new()],
         };
         tasks.chunks(most.max(1)).map(|tasks| self.submit_array(jobs, tasks.to_vec())).collect()
+    }
+
+    /// The time limit of a node: a task retries its nodes itself, so that it needs the time for all
+    /// attempts.
+    fn time_limit(&self, jobs: &NodeJobs) -> Option<Duration> {
+        let resources = jobs.resources.clone().or(&self.settings.resources);
+        let attempts = jobs.retries.max(resources.retries).saturating_add(1);
+        resources.time_limit.map(|limit| limit.saturating_mul(attempts))
     }
 
     fn submit_array(&mut self, jobs: &NodeJobs, tasks: Vec<Vec<String>>) -> Result<u64> {
@@ -77,11 +93,11 @@ impl Submitter {
         let threads = resources.threads.unwrap_or(NonZero::<usize>::MIN);
         let batch_time = self.settings.batch_time;
         let retries = jobs.retries.max(resources.retries);
-        // A task retries its nodes itself, so that it needs the time for all attempts.
-        let limit =
-            resources.time_limit.map(|limit| limit.saturating_mul(retries.saturating_add(1)));
+        let limit = self.time_limit(jobs);
+        // Where the duration is not known, each node may take as long as its limit.
+        let within = if jobs.expected.is_some() { batch_time } else { Duration::MAX };
         let limits =
-            |task: &Vec<String>| group::time(vec![limit; task.len().max(1)].iter(), batch_time);
+            |task: &Vec<String>| group::time(vec![limit; task.len().max(1)].iter(), within);
         let array = Array {
             name: name.clone(),
             comment: format!("repro {}", jobs.kind),
@@ -116,21 +132,36 @@ impl Submitter {
             retries,
         };
         folder.write(&self.store, &submission, &text)?;
-        let id = self.call(&array, &text)?;
+        let id = match self.call(&array, &text)? {
+            Ok(id) => id,
+            Err(cause) => {
+                folder.remove(array.tasks);
+                return Err(self.refused(&cause));
+            }
+        };
         folder.write_job(&self.store, id)?;
+        self.submitted.push(id);
         Ok(id)
     }
 
-    fn call(&mut self, array: &Array, script: &str) -> Result<u64> {
+    /// The error of a submission that Slurm refused. It names the jobs that it has accepted.
+    fn refused(&self, cause: &str) -> anyhow::Error {
+        let accepted: Vec<String> = self.submitted.iter().map(u64::to_string).collect();
+        let left = match &accepted[..] {
+            [] => String::new(),
+            ids => format!("; `repro cancel` ends the jobs {} before it", ids.join(", ")),
+        };
+        Error::Infrastructure(format!("Slurm did not accept a job: {cause}{left}")).into()
+    }
+
+    /// Submits an array. Returns its id, or why Slurm does not accept it.
+    fn call(&mut self, array: &Array, script: &str) -> Result<std::result::Result<u64, String>> {
         let until = Instant::now() + REFUSAL;
         loop {
             self.client.rest();
             let cause = match self.client.sbatch(&array.arguments(), script)? {
-                Ok(id) => return Ok(id),
-                Err(Refused::ForEver(cause)) => {
-                    let message = format!("Slurm did not accept a job: {cause}");
-                    return Err(Error::Infrastructure(message).into());
-                }
+                Ok(id) => return Ok(Ok(id)),
+                Err(Refused::ForEver(cause)) => return Ok(Err(cause)),
                 Err(Refused::ForNow(cause)) => cause,
             };
             // The controller may have accepted the job.
@@ -139,11 +170,10 @@ impl Submitter {
             if let Ok(rows) = found
                 && let Some(row) = rows.first()
             {
-                return Ok(row.id.job);
+                return Ok(Ok(row.id.job));
             }
             if Instant::now() > until {
-                let message = format!("Slurm accepts no jobs: {cause}");
-                return Err(Error::Infrastructure(message).into());
+                return Ok(Err(cause));
             }
         }
     }

@@ -60,10 +60,14 @@ impl Array {
         if !self.after.is_empty() {
             all.push(format!("--dependency=afterany:{}", self.after.join(":")));
         }
-        if !self.exclude.is_empty() {
-            all.push(format!("--exclude={}", self.exclude.join(",")));
-        }
+        let (theirs, sbatch): (Vec<&String>, Vec<&String>) =
+            sbatch.iter().partition(|option| excluded(option).is_some());
         // The last of two equal options counts.
+        let theirs = theirs.last().and_then(|option| excluded(option)).map(str::to_owned);
+        let exclude: Vec<String> = self.exclude.iter().cloned().chain(theirs).collect();
+        if !exclude.is_empty() {
+            all.push(format!("--exclude={}", exclude.join(",")));
+        }
         for option in sbatch {
             match option.split_once(' ').filter(|_| !option.starts_with("--")) {
                 Some((name, value)) => all.extend([name.to_owned(), value.trim().to_owned()]),
@@ -72,6 +76,13 @@ impl Array {
         }
         all
     }
+}
+
+/// The nodes that an option excludes. A name with a slash is a file with a list, which cannot be
+/// joined to another list.
+fn excluded(option: &str) -> Option<&str> {
+    let nodes = option.strip_prefix("--exclude=").or_else(|| option.strip_prefix("-x"))?;
+    Some(nodes.trim()).filter(|nodes| !nodes.contains('/'))
 }
 
 /// A time in Slurm's form `hours:minutes:seconds`, at least one minute, Slurm's unit.
@@ -147,7 +158,9 @@ mod tests {
             threads: NonZero::new(4),
             memory: (1 << 30) + 1,
             gpus: 2,
-            sbatch: vec!["--partition=a b".into(), "-p long".into()],
+            sbatch: ["--partition=a b", "-x n0", "-p long", "--exclude=n8,n9"]
+                .map(str::to_owned)
+                .into(),
             ..Resources::default()
         };
         let array = Array {
@@ -168,7 +181,7 @@ mod tests {
             "--gres=gpu:2",
             "--time=1:02:06",
             "--dependency=afterany:7:8",
-            "--exclude=n1,n2",
+            "--exclude=n1,n2,n8,n9",
             "--partition=a b",
             "-p",
             "long",

@@ -92,13 +92,12 @@ pub(crate) fn parse_state(state: &str, reason: &str) -> State {
     match word {
         "PENDING" | "REQUEUED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" | "REQUEUE_FED"
             if plain.contains("requeuedheld")
-                || plain == "launchfailedrequeuedheld"
                 || word == "REQUEUE_HOLD"
                 || word == "SPECIAL_EXIT" =>
         {
             State::Held(reason.to_owned())
         }
-        // With `--kill-on-invalid-dep`, Slurm cancels such a job soon.
+        // Slurm itself cancels a job whose dependency cannot be satisfied: `--kill-on-invalid-dep`.
         "PENDING" | "REQUEUED" | "REQUEUE_FED" | "CONFIGURING" | "POWER_UP_NODE" => {
             State::Pending(reason.to_owned())
         }
