@@ -233,20 +233,57 @@ fn google_signs_with_the_key_in_the_file_of_the_documented_variable() {
 }
 
 #[test]
-fn missing_credentials_are_named_with_the_variable_to_set() {
-    for (url, variable) in [
-        ("az://container/prefix", "AZURE_STORAGE_ACCOUNT_NAME"),
-        ("gs://bucket/prefix", "GOOGLE_APPLICATION_CREDENTIALS"),
+fn invalid_settings_are_reported_without_them_and_with_the_variable_to_set() {
+    let (azure, google) = ("AZURE_STORAGE_ACCOUNT_", "GOOGLE_APPLICATION_CREDENTIALS");
+    for (url, variables, message) in [
+        (
+            "az://container/prefix",
+            &[][..],
+            "are invalid, and the environment has no credentials for it: Account must be specified",
+        ),
+        (
+            "az://container/prefix",
+            &[
+                ("AZURE_STORAGE_ACCOUNT_NAME", "me"),
+                ("AZURE_STORAGE_ACCOUNT_KEY", "hunter2-hunter2"),
+            ],
+            "are invalid: ",
+        ),
+        (
+            "gs://bucket/prefix",
+            &[("GOOGLE_SERVICE_ACCOUNT_KEY", "\"hunter2hunter2\"")],
+            "are invalid: ",
+        ),
+        (
+            "gs://bucket/prefix",
+            &[("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")],
+            "are invalid: No such file",
+        ),
     ] {
-        let space = Space::with(RANDOM)
-            .env("REPRO_REMOTE", url)
-            .env("REPRO_REMOTE_TIMEOUT", "1")
-            .env("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json");
-        let ran = space.ok(&["run", "--push"]);
-        let start = format!("warning: the remote cache `{url}` failed: ");
+        let space = Space::with(RANDOM).env("REPRO_REMOTE", url);
+        let set = |space: Space, (name, value): &(&str, &str)| space.env(name, *value);
+        let space = variables.iter().fold(space, set);
+        let ran = space.ok(&["run", "--push", "--verbose"]);
+        let start = format!("warning: the settings of the remote cache `{url}` {message}");
         assert!(ran.stderr.contains(&start), "{}", ran.stderr);
         assert!(ran.stderr.contains("continuing without it"), "{}", ran.stderr);
         let pushed = space.exits(7, &["push"]);
+        let variable = if url.starts_with("az") { azure } else { google };
         assert!(pushed.stderr.contains(variable), "{}", pushed.stderr);
+        assert!(!(ran.stderr + &pushed.stderr).contains("hunter2"), "{}", pushed.stderr);
     }
+}
+
+#[test]
+fn missing_credentials_for_s3_are_named_with_the_variable_to_set() {
+    let space = Space::with(RANDOM)
+        .env("REPRO_REMOTE", "s3://bucket/prefix")
+        // Otherwise the address that has the credentials of a machine's role at Amazon.
+        .env("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
+        .env("NO_PROXY", "127.0.0.1")
+        .wrapped_in(&["env", "-u", "AWS_ACCESS_KEY_ID", "-u", "AWS_WEB_IDENTITY_TOKEN_FILE"]);
+    let pushed = space.exits(7, &["run", "--require-remote"]);
+    let message = ", and the environment has no credentials for it";
+    assert!(pushed.stderr.contains(message), "{}", pushed.stderr);
+    assert!(pushed.stderr.contains("hint: set `AWS_ACCESS_KEY_ID`"), "{}", pushed.stderr);
 }

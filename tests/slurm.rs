@@ -529,6 +529,31 @@ fn tasks_of_submit_push_what_they_compute_even_if_others_fail_and_use_the_remote
     assert_eq!(third.pending(&["last", "--remote", ""]), crate::space::nothing());
 }
 
+#[test]
+fn submit_refuses_a_poisoned_result_and_its_task_replaces_it() {
+    let Some(cluster) = Cluster::start() else { return };
+    let remote = TempDir::new().unwrap();
+    let address = format!("file://{}", remote.path().display());
+    let pipeline = "stages:\n  a: { command: { run: echo x > x, outputs: [x] } }\n";
+    let first = cluster.space(pipeline);
+    first.ok(&["run", "--push", "--remote", &address]);
+    let digest = first.digests()["a"]["x"].clone();
+    let object = remote.path().join("v1/objects").join(&digest[..2]).join(&digest);
+    std::fs::write(object, "poison").unwrap();
+    let second = cluster.space(pipeline);
+    let arguments = ["submit", "--push", "--require-remote", "--remote"];
+    let submitted = second.ok(&[&arguments[..], &[&address]].concat());
+    assert!(submitted.stderr.contains(&digest), "{}", submitted.stderr);
+    assert!(submitted.stdout.starts_with("submitted 1 node as "), "{}", submitted.stdout);
+    cluster.wait_for_jobs(&second);
+    assert_eq!(second.digests(), first.digests());
+    let third = Space::with(pipeline);
+    assert_eq!(third.ran(&["--require-remote", "--remote", &address]), crate::space::nothing());
+    let missing = "file:///nowhere/at/all";
+    let failed = third.exits(7, &["submit", "--require-remote", "--remote", missing]);
+    assert!(failed.stderr.contains("the remote cache is required"), "{}", failed.stderr);
+}
+
 /// A stage that fails at its first attempt.
 fn failing_once(space: &Space) -> String {
     let tried = space.join("tried").display().to_string();

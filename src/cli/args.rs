@@ -413,6 +413,9 @@ pub(super) struct SubmitArgs {
     /// Also copy results to the remote cache, from the nodes of the cluster, as they finish
     #[arg(long)]
     pub push: bool,
+    /// Fail if the remote cache cannot be used, instead of continuing without it
+    #[arg(long)]
+    pub require_remote: bool,
 }
 
 /// The name of an executor.
@@ -507,6 +510,9 @@ pub(super) struct ExecArgs {
     /// Copy the results of the task to the remote cache
     #[arg(long, requires = "submission")]
     pub push: bool,
+    /// Fail if the remote cache cannot be used
+    #[arg(long)]
+    pub require_remote: bool,
 }
 
 /// The project that `init` writes.

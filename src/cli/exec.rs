@@ -5,6 +5,7 @@ mod nodes;
 use super::args::{Common, ExecArgs};
 use super::output::{AlreadyReported, outcome};
 use super::session::jobs::Jobs;
+use super::session::remote::Use;
 use crate::engine::cache::store::Store;
 use crate::engine::cache::workspace::Workbench;
 use crate::engine::key::Key;
@@ -53,7 +54,8 @@ fn run_task(common: &Common, args: &ExecArgs, folder: &Path, task: usize) -> Res
     let folder = Folder::of(folder);
     let submission = folder.read()?;
     if let Some(names) = submission.nodes.get(task) {
-        nodes::run(common, names, submission.retries, args.push, arguments)?;
+        let how = Use { required: args.require_remote, writes: args.push };
+        nodes::run(common, names, submission.retries, how, arguments)?;
         return Ok(String::new());
     }
     let mut jobs = Jobs::new(common, arguments, Some(1), store.scratch()?, Choice::Local)?;

@@ -20,7 +20,8 @@ use std::path::PathBuf;
 
 pub(super) fn submit(common: &Common, args: &SubmitArgs) -> Result<String> {
     let mut session = Session::open(common)?;
-    let notice = session.attach(common, Use { required: false, writes: args.push })?;
+    let how = Use { required: args.require_remote, writes: args.push };
+    let notice = session.attach(common, how)?;
     print_notices(notice);
     let (plan, store) = (&session.plan, &session.store);
     store.prepare()?;
@@ -56,8 +57,10 @@ pub(super) fn submit(common: &Common, args: &SubmitArgs) -> Result<String> {
     arguments.extend(selection.iter().cloned());
     arguments.push("exec".into());
     arguments.extend(provenance_arguments(commit.as_ref())?);
-    let push = args.push.then(|| OsString::from("--push"));
-    arguments.extend(push.clone());
+    let push = args.push.then_some("--push");
+    let require = args.require_remote.then_some("--require-remote");
+    let remote = push.into_iter().chain(require).map(OsString::from);
+    arguments.extend(remote.clone());
     let settings = session.pipeline.executors.slurm(&args.sbatch);
     let options = cluster_options(common, arguments, store.scratch()?)?;
     let mut submitter = Submitter::new(options, settings, store.clone());
@@ -77,7 +80,7 @@ pub(super) fn submit(common: &Common, args: &SubmitArgs) -> Result<String> {
     words.extend(["--pipeline".into(), common.pipeline.clone().into()]);
     words.extend(selection);
     words.extend(["run".into(), "--require-cached".into()]);
-    words.extend(push);
+    words.extend(remote);
     words.extend(args.targets.iter().map(OsString::from));
     let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let last = submitter.submit(&NodeJobs {

@@ -28,12 +28,12 @@ pub(super) fn run(
     common: &Common,
     names: &[String],
     retries: u32,
-    push: bool,
+    how: Use,
     arguments: Vec<OsString>,
 ) -> Result<()> {
     let mut session = Session::open(common)?;
     // Standard error is the log of the task.
-    print_notices(session.attach(common, Use { required: false, writes: push })?);
+    print_notices(session.attach(common, how)?);
     let (plan, store) = (&session.plan, &session.store);
     let targets: Vec<NodeId> = session.select(names)?;
     let checker = session.checker(BTreeSet::new());
@@ -73,7 +73,7 @@ pub(super) fn run(
             nodes: plan_status.status.len(),
             process: ProcessId::this().tag(),
         });
-        let pusher = match push && store.has_remote() {
+        let pusher = match how.writes && store.has_remote() {
             true => {
                 let (pusher, pushing) = Pusher::start(store)?;
                 observer.0.push(Box::new(OfThisTask(pushing)));

@@ -34,6 +34,30 @@ const S3_CREDENTIALS: [&str; 5] = [
     "AWS_SKIP_SIGNATURE",
 ];
 
+/// As [`S3_CREDENTIALS`], for Google.
+const GOOGLE_CREDENTIALS: [&str; 7] = [
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_SERVICE_ACCOUNT",
+    "GOOGLE_SERVICE_ACCOUNT_PATH",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "SERVICE_ACCOUNT",
+    "GOOGLE_BEARER_TOKEN",
+    "GOOGLE_SKIP_SIGNATURE",
+];
+
+/// As [`S3_CREDENTIALS`], for Azure.
+const AZURE_CREDENTIALS: [&str; 9] = [
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_ACCESS_KEY",
+    "AZURE_STORAGE_SAS_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_TOKEN",
+    "AZURE_STORAGE_CLIENT_ID",
+    "AZURE_CLIENT_ID",
+    "AZURE_STORAGE_USE_EMULATOR",
+    "AZURE_SKIP_SIGNATURE",
+];
+
 /// The variables that may set the address of an S3 server.
 const S3_ENDPOINTS: [&str; 4] =
     ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_S3_ENDPOINT"];
@@ -137,11 +161,21 @@ impl Address {
         (self.scheme == Scheme::File).then(|| std::path::Path::new(&self.path))
     }
 
-    /// What to check if the server denies access or does not respond.
-    pub(super) fn hint(&self) -> String {
+    /// Whether the environment has credentials, or none are needed.
+    pub(super) fn has_credentials(&self) -> bool {
         let is_set = |name: &&str| std::env::var_os(name).is_some();
         match self.scheme {
-            Scheme::S3 if !S3_CREDENTIALS.iter().any(is_set) => {
+            Scheme::S3 => S3_CREDENTIALS.iter().any(is_set),
+            Scheme::Google => GOOGLE_CREDENTIALS.iter().any(is_set),
+            Scheme::Azure => AZURE_CREDENTIALS.iter().any(is_set),
+            Scheme::File | Scheme::Http | Scheme::Https => true,
+        }
+    }
+
+    /// What to check if the server denies access or does not respond.
+    pub(super) fn hint(&self) -> String {
+        match self.scheme {
+            Scheme::S3 if !self.has_credentials() => {
                 "set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or `AWS_SKIP_SIGNATURE=true` \
                  for a public bucket"
                     .into()

@@ -34,15 +34,19 @@ impl Failure {
             }
             _ => match http(error) {
                 Some(HttpErrorKind::Connect) => {
-                    format!("cannot connect to the remote cache `{address}`")
+                    format!("cannot connect to the remote cache `{address}`{}", without(address))
                 }
                 Some(HttpErrorKind::Timeout) => {
-                    format!("the remote cache `{address}` did not respond in time")
+                    let without = without(address);
+                    format!("the remote cache `{address}` did not respond in time{without}")
                 }
                 Some(HttpErrorKind::Interrupted | HttpErrorKind::Request) => {
                     format!("the connection to the remote cache `{address}` was cut")
                 }
-                _ => format!("the remote cache `{address}` failed: {}", without_secrets(error)),
+                _ => {
+                    let (without, cause) = (without(address), without_secrets(error));
+                    format!("the remote cache `{address}` failed{without}: {cause}")
+                }
             },
         };
         let hint = match error {
@@ -52,6 +56,14 @@ impl Failure {
             _ => address.hint(),
         };
         Failure { message, hint }
+    }
+
+    /// The failure to read the settings and credentials of `address`.
+    pub(super) fn of_settings(address: &Address, error: &Error) -> Failure {
+        let (without, cause) = (without(address), without_secrets(error));
+        let message =
+            format!("the settings of the remote cache `{address}` are invalid{without}: {cause}");
+        Failure { message, hint: address.hint() }
     }
 
     /// The failure of a request that had no response within `timeout`.
@@ -72,6 +84,12 @@ pub(super) fn is_cut(error: &Error) -> bool {
     let kind = http(error);
     let is_io = causes(error).any(|cause| cause.is::<std::io::Error>());
     kind.map_or(is_io, |kind| kind != HttpErrorKind::Connect)
+}
+
+/// What to add to a message if the environment has no credentials. The request that failed may then
+/// be one for those of the machine's role.
+fn without(address: &Address) -> &'static str {
+    if address.has_credentials() { "" } else { ", and the environment has no credentials for it" }
 }
 
 fn http(error: &Error) -> Option<HttpErrorKind> {
@@ -96,7 +114,7 @@ fn without_secrets(error: &Error) -> String {
             let is_secret = ["SECRET", "TOKEN", "KEY", "SAS", "PASSWORD"];
             value.len() >= 6 && is_secret.iter().any(|part| name.to_uppercase().contains(part))
         })
-        .map(|(_, value)| value)
+        .map(|(_, value)| value.trim_matches(['"', '\'']).to_owned())
         .collect();
     redact(&last, &secrets)
 }

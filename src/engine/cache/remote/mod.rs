@@ -85,7 +85,7 @@ impl Remote {
         // Fails only if another provider was chosen, which then is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (store, prefix) =
-            address.open(timeout).map_err(|error| Failure::of(address, &error))?;
+            address.open(timeout).map_err(|error| Failure::of_settings(address, &error))?;
         Remote::with_store(address, store, prefix, timeout)
     }
 

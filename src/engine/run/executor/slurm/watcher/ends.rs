@@ -56,7 +56,7 @@ impl Watcher {
         self.read_task(live, task, &path);
         // A result proves that its job has succeeded, no matter what Slurm says.
         for key in self.live[live].tasks[task].open.clone() {
-            if self.store.lookup(key)?.usable().is_some() && !self.is_forced(key) {
+            if self.store.lookup_local(key)?.usable().is_some() && !self.is_forced(key) {
                 self.live[live].tasks[task].open.retain(|open| *open != key);
                 self.end(key, Outcome::Exited);
             }
