@@ -617,7 +617,8 @@ mod tests {
 
     #[test]
     fn a_prior_whose_coefficient_is_not_finite_is_refused_with_its_layer() {
-        for (prior, layer) in [("normal 1e-300", 1), ("laplace 0.1x1e-60", 2)] {
+        let tiny = 1e-60;
+        for (prior, layer) in [(format!("normal {tiny}"), 1), (format!("laplace 0.1x{tiny}"), 2)] {
             let settings = TrainSettings { prior: prior.parse().unwrap(), ..settings(9, 1) };
             let error =
                 train(&settings, "0", "net", &examples(100, "train"), &none(), ONE).unwrap_err();
