@@ -387,6 +387,22 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// `moto_server` that answers one request at a time: moto itself checks a condition and then
+/// writes, so that two writers can both find that there is no object.
+const MOTO: &str = "
+import sys, threading
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+
+moto, alone = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def answer(environ, start_response):
+    with alone:
+        return moto(environ, start_response)
+
+run_simple('127.0.0.1', int(sys.argv[1]), answer, threaded=True)
+";
+
 impl Server {
     fn start(name: &str, arguments: impl Fn(u16, &Path) -> Vec<String>) -> Result<Server, String> {
         let program = program(name)?;
@@ -414,10 +430,10 @@ impl Server {
 
     /// A server in memory that honours conditions.
     fn moto() -> Result<Server, String> {
-        let words = |port: u16, _: &Path| {
-            ["-H", "127.0.0.1", "-p"].map(str::to_owned).into_iter().chain([port.to_string()])
-        };
-        let server = Server::start("moto_server", |port, path| words(port, path).collect())?;
+        program("moto_server")?;
+        let server = Server::start("python", |port, _| {
+            vec!["-c".to_owned(), MOTO.to_owned(), port.to_string()]
+        })?;
         let mut connection = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
         let request = "PUT /bucket HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\
                        Authorization: AWS4-HMAC-SHA256 Credential=reprokey/20260101/us-east-1/s3/\
