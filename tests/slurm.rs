@@ -488,8 +488,8 @@ fn tasks_of_submit_push_what_they_compute_even_if_others_fail_and_use_the_remote
     let pipeline = format!(
         "stages:
   bad: {{ command: {{ run: exit 3, outputs: [x] }} }}
-  good: {{ command: {{ run: 'echo x > x; mktemp {0}/XXXX', outputs: [x] }} }}
-  fine: {{ command: {{ run: 'cp inputs/good/x x; mktemp {0}/XXXX', inputs: {{ good: good }},
+  good: {{ command: {{ run: 'echo x > x; mktemp -p {0}', outputs: [x] }} }}
+  fine: {{ command: {{ run: 'cp inputs/good/x x; mktemp -p {0}', inputs: {{ good: good }},
                      outputs: [x] }} }}
 ",
         counted.path().display()
@@ -512,7 +512,7 @@ fn tasks_of_submit_push_what_they_compute_even_if_others_fail_and_use_the_remote
     command: {{ run: 'echo {word} > /dev/null; echo y > y', outputs: [y] }}
   last:
     command:
-      run: 'cp inputs/new/y y; mktemp {0}/XXXX'
+      run: 'cp inputs/new/y y; mktemp -p {0}'
       inputs: {{ new: new }}
       outputs: [y]
   fine:",
