@@ -255,8 +255,8 @@ mod tests {
         );
         assert_eq!(
             sentence.rest,
-            "Of the methods that are not learned, Linear + OT (incoming) + WA has the lowest largest \
-             error relative to it, 0.75 times as high."
+            "Of the methods that are not learned, Linear + OT (incoming) + WA has the lowest \
+             largest error relative to it, 0.75 times as high."
         );
     }
 
