@@ -1,7 +1,7 @@
 //! Leases: a file `leases/<key>` names the process that computes the key.
 //!
 //! A lease is held while its process is alive. If that is unknown (for example, on another host),
-//! the lease is held while its heartbeat is younger than ninety seconds (see [`super::heartbeat`]).
+//! the lease is held while its heartbeat is younger than ninety seconds (see `heartbeat.rs`).
 //! The next process that claims a stale lease takes it over. The folder of a process in `tmp/` has
 //! the same heartbeat.
 //!

@@ -117,7 +117,7 @@ impl Measured {
         self.summaries.get(&(group, metric)).map(|summary| &summary.mean)
     }
 
-    /// The method that others are compared with, see [`reference`].
+    /// The method that others are compared with, see [`reference()`].
     pub(super) fn reference_method(&self) -> Option<Method> {
         reference(&self.methods())
     }
