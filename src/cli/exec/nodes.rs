@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 
 /// Runs the nodes of these names whose inputs are cached. Their keys are computed from the entries
 /// of the inputs; a node with an entry, here or in the remote cache, is done at once. A failed node
-/// is tried again `retries` times, or more often if its stage says so. With `push`, results are
+/// is tried again `retries` times, or more often if its stage says so. If `how` writes, results are
 /// copied to the remote cache as they finish. Fails if a node fails, or has an input without a
 /// result.
 pub(super) fn run(

@@ -207,8 +207,7 @@ fn table(report: &Report, compared: &[Comparison]) -> Result<TableBlock> {
                   training images that the curves are measured on. A learned curve minimises the \
                   mean of the training objective along it, not its maximum; with a prior, that \
                   objective is not the loss alone, and with dropout, neurons are dropped in it. \
-                  The best other \
-                  method is chosen by these means, for each combination anew.\n"
+                  The best other method is chosen by these means, for each combination anew.\n"
             .to_owned(),
         columns: vec![
             Column::of_facet("hidden", Align::Right),

@@ -196,8 +196,7 @@ pub struct Learned {
 /// bits.
 ///
 /// # Errors
-/// If the nets differ in shape, a parameter is not finite, there are no training images, or the
-/// training diverges.
+/// If the nets differ in shape, a parameter is not finite, or as [`fit`].
 ///
 /// # Panics
 /// If the images do not fit the nets, or a label is not one of the nets' classes.

@@ -337,10 +337,10 @@ pub fn fit(
     validation: &Labelled,
 ) -> Result<Vec<EpochRecord>, TrainError> {
     let epochs = settings.epochs.get();
-    if epochs > 0 && train.is_empty() {
-        return Err(TrainError::NoImages);
-    }
     if epochs > 0 {
+        if train.is_empty() {
+            return Err(TrainError::NoImages);
+        }
         settings.check_prior(widths.depth() + 1, train.len())?;
     }
     let mut history = Vec::new();

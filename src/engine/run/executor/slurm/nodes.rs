@@ -68,7 +68,7 @@ impl Submitter {
                 let batch_time = self.settings.batch_time;
                 // A task does not release the nodes that it has no time for.
                 let is_long = jobs.expected.is_none()
-                    && self.time_limit(jobs).is_some_and(|limit| limit > batch_time);
+                    && time_limit(&self.resources(jobs)).is_some_and(|limit| limit > batch_time);
                 let size =
                     if is_long { 1 } else { group::size(nodes.len(), jobs.expected, batch_time) };
                 nodes.chunks(size).map(<[String]>::to_vec).collect()
@@ -78,22 +78,19 @@ impl Submitter {
         tasks.chunks(most.max(1)).map(|tasks| self.submit_array(jobs, tasks.to_vec())).collect()
     }
 
-    /// The time limit of a node: a task retries its nodes itself, so that it needs the time for all
-    /// attempts.
-    fn time_limit(&self, jobs: &NodeJobs) -> Option<Duration> {
+    /// The resources of a task, and the retries of its nodes.
+    fn resources(&self, jobs: &NodeJobs) -> Resources {
         let resources = jobs.resources.clone().or(&self.settings.resources);
-        let attempts = jobs.retries.max(resources.retries).saturating_add(1);
-        resources.time_limit.map(|limit| limit.saturating_mul(attempts))
+        Resources { retries: jobs.retries.max(resources.retries), ..resources }
     }
 
     fn submit_array(&mut self, jobs: &NodeJobs, tasks: Vec<Vec<String>>) -> Result<u64> {
         let folder = Folder::create(&self.store)?;
         let name = format!("repro-{}-{}", self.store.cluster_name()?, folder.name());
-        let resources = jobs.resources.clone().or(&self.settings.resources);
+        let resources = self.resources(jobs);
         let threads = resources.threads.unwrap_or(NonZero::<usize>::MIN);
         let batch_time = self.settings.batch_time;
-        let retries = jobs.retries.max(resources.retries);
-        let limit = self.time_limit(jobs);
+        let (retries, limit) = (resources.retries, time_limit(&resources));
         // Where the duration is not known, each node may take as long as its limit.
         let within = if jobs.expected.is_some() { batch_time } else { Duration::MAX };
         let limits =
@@ -177,4 +174,11 @@ impl Submitter {
             }
         }
     }
+}
+
+/// The time limit of a node: a task retries its nodes itself, so that it needs the time for all
+/// attempts.
+fn time_limit(resources: &Resources) -> Option<Duration> {
+    let attempts = resources.retries.saturating_add(1);
+    resources.time_limit.map(|limit| limit.saturating_mul(attempts))
 }
